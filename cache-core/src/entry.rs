@@ -1,0 +1,140 @@
+//! One cached value in memory: it decodes at most once.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::{Frame, Header, Tags, Tick};
+
+type Decoded = Arc<dyn Any + Send + Sync>;
+
+/// A cached value inside the process: the frame's header, tags and payload, the decoded value once somebody asked for
+/// it, and what the near tier knows about it.
+///
+/// A typed near hit is a lookup, a few compares, a downcast and one `Arc` clone: no decode, no allocation.
+pub struct Entry {
+    header: Header,
+    tags: Tags,
+    payload: Bytes,
+    decoded: OnceLock<Decoded>,
+    deadline: Tick,
+    epoch: AtomicU64,
+    confirmed: AtomicU64,
+}
+
+impl Entry {
+    /// Bytes counted for one entry beside its key and payload: the struct, its two counters, tags by themselves.
+    pub const BOOKKEEPING: usize = size_of::<Self>() + 2 * size_of::<usize>();
+
+    /// The entry of `frame`, to be served until `deadline`. It is not valid in any epoch until
+    /// [`confirm`](Self::confirm)ed.
+    #[must_use]
+    pub fn new(frame: Frame, deadline: Tick) -> Self {
+        let Frame { header, tags, payload } = frame;
+        Self {
+            header,
+            tags,
+            payload,
+            decoded: OnceLock::new(),
+            deadline,
+            epoch: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+        }
+    }
+
+    /// An entry of plain bytes, to be served until `deadline`.
+    #[must_use]
+    pub fn plain(payload: Bytes, deadline: Tick) -> Self {
+        Self::new(Frame { header: Header::value(), tags: Tags::default(), payload }, deadline)
+    }
+
+    /// The frame's header.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The tags' hashes.
+    #[must_use]
+    pub fn tags(&self) -> &[u64] {
+        self.tags.as_slice()
+    }
+
+    /// The encoded value.
+    #[must_use]
+    pub const fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The moment from which the entry may no longer be served as fresh.
+    #[must_use]
+    #[inline]
+    pub const fn deadline(&self) -> Tick {
+        self.deadline
+    }
+
+    /// The epoch in which the entry was last known to be current; 0 if never.
+    #[must_use]
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The moment at which the entry was last loaded or confirmed.
+    #[must_use]
+    pub fn confirmed(&self) -> Tick {
+        Tick::from_nanos(self.confirmed.load(Ordering::Acquire))
+    }
+
+    /// Marks the entry current in `epoch` as of `now`.
+    pub fn confirm(&self, epoch: u64, now: Tick) {
+        self.confirmed.store(now.as_nanos(), Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// The decoded value, if it was decoded as a `V`.
+    #[must_use]
+    #[inline]
+    pub fn decoded<V: Any + Send + Sync>(&self) -> Option<Arc<V>> {
+        let any = self.decoded.get()?;
+        // the type is compared before the count is touched, so a mismatch costs nothing
+        any.is::<V>().then(|| Arc::clone(any).downcast::<V>().ok())?
+    }
+
+    /// Remembers the decoded value; the first one stays.
+    pub fn remember<V: Any + Send + Sync>(&self, value: Arc<V>) {
+        // losing the race is fine: both values were decoded from the same payload
+        let _ = self.decoded.set(value);
+    }
+
+    /// The bytes that the entry under a key of `key_len` bytes counts for in a near store's budget.
+    ///
+    /// The decoded value isn't counted: its size isn't known. Budgets are best given with that in mind.
+    #[must_use]
+    pub fn weight(&self, key_len: usize) -> u64 {
+        let bytes = key_len + self.payload.len() + size_of_val(self.tags()) + Self::BOOKKEEPING;
+        bytes as u64
+    }
+
+    /// The entry's frame, for example to store it elsewhere.
+    #[must_use]
+    pub fn to_frame(&self) -> Frame {
+        Frame { header: self.header, tags: self.tags.clone(), payload: self.payload.clone() }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("header", &self.header)
+            .field("tags", &self.tags.as_slice().len())
+            .field("payload_bytes", &self.payload.len())
+            .field("decoded", &self.decoded.get().is_some())
+            .field("deadline", &self.deadline)
+            .field("epoch", &self.epoch())
+            .finish()
+    }
+}

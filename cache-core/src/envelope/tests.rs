@@ -1,0 +1,101 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn frame(state: State, tags: &[u64], payload: &'static [u8]) -> Frame {
+    let flags = if state == State::Negative { flag::NEGATIVE } else { 0 };
+    let mut header = Header {
+        state,
+        flags,
+        codec: 0x0102_0304,
+        stamp: Stamp(11),
+        s0: 12,
+        soft_exp: 13,
+        created: 14,
+        load_ms: 15,
+        row: 16,
+    };
+    if !tags.is_empty() {
+        header.flags |= flag::TAGS;
+    }
+    Frame { header, tags: Tags::new(tags.to_vec()).unwrap(), payload: Bytes::from_static(payload) }
+}
+
+#[test]
+fn a_frame_reads_back_whole() {
+    for state in [State::Value, State::Negative, State::Stale] {
+        for tags in [&[][..], &[1], &[3, 5, 9]] {
+            let frame = frame(state, tags, b"payload");
+            assert_eq!(Frame::parse("k", &frame.to_bytes("k")), Ok(frame));
+        }
+    }
+}
+
+#[test]
+fn leases_and_tombstones_are_bare_headers() {
+    let lease = Frame::parse("k", &Bytes::copy_from_slice(&Frame::lease(Stamp(5), 9))).unwrap();
+    assert_eq!((lease.header.state, lease.header.stamp, lease.header.soft_exp), (State::Lease, Stamp(5), 9));
+    let mut long = Frame::tombstone(9).to_vec();
+    assert!(Frame::parse("k", &Bytes::copy_from_slice(&long)).is_ok());
+    long.push(0);
+    assert_eq!(Frame::parse("k", &Bytes::from(long)), Err(Malformed::Length));
+}
+
+#[test]
+fn a_frame_under_another_key_does_not_parse() {
+    let bytes = frame(State::Value, &[], b"payload").to_bytes("alice");
+    assert_eq!(Frame::parse("mallory", &bytes), Err(Malformed::Seal));
+}
+
+#[test]
+fn a_newer_format_and_foreign_bytes_say_so() {
+    let mut bytes = frame(State::Value, &[], b"x").to_bytes("k").to_vec();
+    bytes[1] = 2;
+    assert_eq!(Frame::parse("k", &Bytes::from(bytes.clone())), Err(Malformed::Format(2)));
+    bytes[0] = b'{';
+    assert_eq!(Frame::parse("k", &Bytes::from(bytes)), Err(Malformed::Foreign));
+    assert_eq!(Frame::parse("k", &Bytes::new()), Err(Malformed::Short));
+}
+
+#[test]
+fn a_softened_frame_is_still_whole() {
+    let mut bytes = frame(State::Value, &[7], b"payload").to_bytes("k").to_vec();
+    // what the server's script does: state S, no token, no deadline
+    bytes[2] = b'S';
+    bytes[8..16].fill(0);
+    bytes[24..32].fill(0);
+    let stale = Frame::parse("k", &Bytes::from(bytes)).unwrap();
+    assert_eq!(stale.header.state, State::Stale);
+    assert_eq!(stale.payload, "payload");
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_parse_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let parsed = Frame::parse("k", &Bytes::from(bytes));
+        if let Ok(frame) = parsed {
+            // a bare header carries no value that could be wrong
+            prop_assert!(matches!(frame.header.state, State::Lease | State::Tombstone));
+        }
+    }
+
+    #[test]
+    fn a_frame_with_one_flipped_bit_is_no_value(bit in 0usize..8 * (HEADER + 1 + 16 + 8 + 7), negative in any::<bool>()) {
+        let whole = frame(if negative { State::Negative } else { State::Value }, &[3, 5], b"payload");
+        let mut bytes = whole.to_bytes("k").to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        match Frame::parse("k", &Bytes::from(bytes)) {
+            // a flag that a waiter sets is the one bit that may change
+            Ok(frame) if bit == 8 * 3 + 2 => prop_assert_eq!(frame.payload, whole.payload),
+            Ok(frame) => prop_assert!(!matches!(frame.header.state, State::Value | State::Negative), "bit {}", bit),
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn a_cut_frame_never_parses(len in 0usize..(HEADER + 1 + 16 + 8 + 7)) {
+        let whole = frame(State::Value, &[3, 5], b"payload").to_bytes("k");
+        prop_assert!(Frame::parse("k", &whole.slice(..len)).is_err());
+    }
+}

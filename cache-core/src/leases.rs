@@ -1,0 +1,97 @@
+//! Lease-and-fill: one loader per key across processes, and no stale fill.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Result, Stamp};
+
+/// A frame found in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The bytes under the key; whether they are a frame of ours is for the caller to find out.
+    pub frame: Bytes,
+    /// The time that the store will still keep them; `None` if it can't tell.
+    pub left: Option<Duration>,
+}
+
+/// The answer to a request for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// The caller holds the lease: load, then [`fill`](Leases::fill) or [`release`](Leases::release).
+    Granted,
+    /// Somebody filled the key meanwhile, or it holds bytes that aren't ours.
+    Found(Found),
+    /// Another loader holds the lease.
+    Held {
+        /// Its token.
+        holder: Stamp,
+        /// The time until it may be taken over.
+        left: Duration,
+    },
+    /// A guarded write is under way: load from the origin, store nothing.
+    Barred {
+        /// The time until the bar falls.
+        left: Duration,
+    },
+}
+
+/// What a waiter learns about the lease that it waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The key no longer holds that lease; this is what it holds.
+    Changed(Found),
+    /// The holder will wake waiters; the lease runs for `left`.
+    Flagged {
+        /// The time until the lease may be taken over.
+        left: Duration,
+    },
+    /// The key is missing: the lease was released or invalidated.
+    Missing,
+}
+
+/// Lease-and-fill on single keys (the leases of *Scaling Memcache at Facebook*, NSDI 2013).
+///
+/// A loader takes a lease *before* it reads the origin; its fill is a compare-and-set on the lease's token; an
+/// invalidation removes the lease, so a value that was read before the invalidation is never stored after it.
+/// The lease stands under the value's own key as a frame in state `L`; a stale value that is kept as a fallback
+/// (`S`, or `V`/`N` past its soft expiry) carries the lease in its header and stays readable.
+///
+/// Every method is one round trip, except [`lease`](Self::lease), which needs two when the key holds a stale value
+/// or a tombstone. All keys are physical: the store adds nothing to them.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// The frame under `key` and the time it has left, read in the order ttl, then value.
+    async fn read(&self, key: &str) -> Result<Option<Found>>;
+
+    /// The frames under `keys`, without their ttl.
+    async fn read_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>>;
+
+    /// The first [`HEADER`](crate::envelope::HEADER) bytes under `key`; fewer if the value is shorter.
+    async fn peek(&self, key: &str) -> Result<Option<Bytes>>;
+
+    /// Asks for the lease on `key` with `token`, to last for `span`.
+    ///
+    /// Granted when the key is missing, or holds a stale value or tombstone whose lease or hold has run out.
+    async fn lease(&self, key: &str, token: Stamp, span: Duration) -> Result<Lease>;
+
+    /// Asks the holder of the lease to wake waiters when it fills.
+    async fn wait(&self, key: &str, holder: Stamp) -> Result<Wait>;
+
+    /// Prolongs the lease to `span` from now; `false` if `token` no longer holds it.
+    async fn renew(&self, key: &str, token: Stamp, span: Duration) -> Result<bool>;
+
+    /// Stores `frame` for `ttl` if `token` still holds the lease; wakes flagged waiters over `channel`.
+    async fn fill(&self, key: &str, token: Stamp, frame: Bytes, ttl: Duration, channel: &str) -> Result<bool>;
+
+    /// Stores `frame` for `ttl` if the key holds a value (`V` or `N`) whose stamp is still `seen`.
+    async fn refresh(&self, key: &str, seen: Stamp, frame: Bytes, ttl: Duration) -> Result<bool>;
+
+    /// Gives the lease back unfilled: removes it (a stale value stays, without lease) and wakes flagged waiters.
+    /// `false` if `token` no longer holds it.
+    async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool>;
+
+    /// Removes bytes that aren't ours: deletes `key` if it still holds exactly `seen`.
+    async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool>;
+}

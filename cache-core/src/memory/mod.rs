@@ -1,0 +1,1 @@
+//! The reference backend, in process memory. (Being written.)
