@@ -71,6 +71,8 @@ pub struct Applied {
     /// Whether the value of a `Put` or `PutNewer` was stored. An unstored value leaves a miss, never an old value,
     /// except that `PutNewer` leaves a newer value alone.
     pub stored: bool,
+    /// How many of the keys held something before, leases included.
+    pub removed: u64,
 }
 
 /// The reply to a beat.
