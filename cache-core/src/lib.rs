@@ -36,6 +36,6 @@ pub use error::{Error, ErrorKind, Reply, Result};
 pub use key::{KeyHash, MAX_KEY, MAX_TTL, check_key, check_ttl, check_value};
 pub use leases::{Found, Lease, Leases, Wait};
 pub use local::LocalStore;
-
+pub use memory::Memory;
 pub use service::{CacheService, DEFAULT_MAX_VALUE};
 pub use sweep::Sweep;
