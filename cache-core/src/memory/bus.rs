@@ -1,5 +1,6 @@
 //! [`Bus`] of a [`Memory`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,13 +26,15 @@ impl Bus for Memory {
         self.run("change", |store| {
             keys.iter().try_for_each(|key| check_key(key))?;
             check_key(&line.seq)?;
+            let distinct: BTreeSet<_> = keys.iter().collect();
+            let present = distinct.into_iter().filter(|key| store.has(key)).count() as u64;
             let Some(stored) = mutate(store, keys, change, self.limit())? else {
-                return Ok(Applied { n: 0, stored: false });
+                return Ok(Applied { n: 0, stored: false, removed: 0 });
             };
             let n = number(store, &line.seq)?;
             let keys = keys.iter().map(|&key| key.to_owned()).collect();
             store.inboxes.publish(&line.channel, &Message::Keys { n, node, keys });
-            Ok(Applied { n, stored })
+            Ok(Applied { n, stored, removed: present })
         })
     }
 
