@@ -1,1 +1,4 @@
 //! Skeleton.
+
+#[cfg(feature = "testkit")]
+pub mod testkit;
