@@ -1,3 +1,72 @@
-//! Tasks.
+//! One command for laptop and CI.
 
-fn main() {}
+mod benches;
+mod ci;
+mod deny;
+mod dependencies;
+mod features;
+mod imports;
+mod msrv;
+mod run;
+mod servers;
+mod tally;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// The tasks of this workspace. CI runs the same ones.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set up what the tests need, then run all of them
+    Test,
+    /// Everything that CI checks, tests included
+    Ci {
+        /// Only this step; may be given more than once
+        #[arg(long = "step", value_name = "NAME")]
+        steps: Vec<String>,
+    },
+    /// Who may import what, by dependency tree and by source
+    Imports,
+    /// Licences, sources, bans and advisories of all dependencies
+    Deny,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<bool> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Test => test::command(&workspace),
+        Command::Ci { steps } => ci::command(&workspace, &steps),
+        Command::Imports => imports::check(&workspace).map(told),
+        Command::Deny => deny::check(&workspace).map(told),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it ends a chain of results")]
+fn told(note: String) -> bool {
+    println!("{note}");
+    true
+}
