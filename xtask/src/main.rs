@@ -70,3 +70,14 @@ fn told(note: String) -> bool {
     println!("{note}");
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        assert!(Cli::try_parse_from(["xtask", "ci", "--step", "format", "--step", "docs"]).is_ok());
+    }
+}
