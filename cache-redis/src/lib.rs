@@ -1,4 +1,33 @@
-//! Skeleton.
+//! Strata's far tier: [`CacheService`](cache_core::CacheService) on Redis, Valkey or Dragonfly.
+//!
+//! [`Redis`] holds a few supervised connections. Concurrent calls share one pipeline without being batched by the
+//! caller; every call ends within its deadline; a lost, stalled or demoted server is left and reconnected to, for
+//! ever, in the background.
+//!
+//! ```no_run
+//! # async fn doc() -> cache_core::Result<()> {
+//! use std::time::Duration;
+//! use cache_core::CacheService;
+//! use cache_redis::Redis;
+//!
+//! let redis = Redis::connect("redis://localhost:6379/0").await?;
+//! redis.set("greeting", "hello".into(), Duration::from_secs(60)).await?;
+//! assert_eq!(redis.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
+mod builder;
+mod config;
+mod connect;
+mod error;
+mod raw;
+mod service;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod tls;
+
+pub use builder::RedisBuilder;
+pub use config::Config;
+pub use raw::Raw;
+pub use service::Redis;

@@ -1,0 +1,207 @@
+//! From an open stream to a connection that is known to work: protocol, user, database, run, scripts.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Reply, Result};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+
+use super::stream::{self, Stream};
+use super::target::Target;
+use crate::config::{Config, Endpoint, Protocol};
+use crate::error;
+
+/// Commands that wait for the driver beyond this many make their callers wait, each under its own deadline.
+const QUEUE: usize = 1024;
+
+/// What opens connections: the configuration and what was learnt about the server.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) config: Config,
+    pub(crate) target: Target,
+    scripts: &'static [&'static str],
+    /// The server refused RESP3 once.
+    resp2: AtomicBool,
+}
+
+/// A connection fresh from the handshake.
+pub(crate) struct Fresh {
+    pub(crate) connection: MultiplexedConnection,
+    /// Runs the connection; ends when it is lost. Aborting it closes the stream.
+    pub(crate) driver: JoinHandle<()>,
+    /// Identifies the server's run; 0 if unknown.
+    pub(crate) run: u64,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Connector {
+    pub(crate) fn new(config: Config, scripts: &'static [&'static str]) -> Self {
+        let target = Target::Fixed(config.endpoint.clone());
+        let resp2 = AtomicBool::new(config.knobs.protocol == Protocol::Resp2);
+        Self { config, target, scripts, resp2 }
+    }
+
+    /// Opens a stream within the connect timeout.
+    pub(crate) async fn stream(&self) -> Result<(Stream, Endpoint)> {
+        self.within(async {
+            let endpoint = self.target.resolve().await?;
+            let stream = stream::open(&endpoint, self.config.tls.as_ref(), &self.config.knobs).await?;
+            Ok((stream, endpoint))
+        })
+        .await
+    }
+
+    /// Opens a connection: each attempt (RESP3, then RESP2 if that is refused) ends within the connect timeout.
+    pub(crate) async fn connect(&self) -> Result<Fresh> {
+        if !self.resp2.load(Ordering::Relaxed) {
+            match self.attempt(ProtocolVersion::RESP3).await {
+                Err(Refusal::Protocol) if self.config.knobs.protocol == Protocol::Auto => {
+                    tracing::info!("server refuses RESP3, using RESP2");
+                    self.resp2.store(true, Ordering::Relaxed);
+                }
+                Err(Refusal::Protocol) => {
+                    return Err(error::config("the server does not speak resp3; set protocol to auto or resp2"));
+                }
+                Err(Refusal::Other(error)) => return Err(error),
+                Ok(fresh) => return Ok(fresh),
+            }
+        }
+        self.attempt(ProtocolVersion::RESP2).await.map_err(|refusal| match refusal {
+            Refusal::Protocol => error::fault(ErrorKind::Unavailable, "the server refused the handshake"),
+            Refusal::Other(error) => error,
+        })
+    }
+
+    async fn attempt(&self, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
+        let (stream, endpoint) = self.stream().await?;
+        self.within(async { Ok(self.greet(stream, endpoint, protocol).await) }).await?
+    }
+
+    async fn greet(&self, stream: Stream, endpoint: Endpoint, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
+        let Config { username, password, db, .. } = &self.config;
+        let mut info = RedisConnectionInfo::default()
+            .set_protocol(protocol)
+            .set_db(i64::from(*db))
+            .set_lib_name("strata", env!("CARGO_PKG_VERSION"));
+        if let Some(username) = username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = password {
+            info = info.set_password(&password.0);
+        }
+        // our own deadline covers every call; a second timer in the driver would only cost
+        let options = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUE);
+        let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
+        let (mut connection, driver) = opened.map_err(|cause| refusal(&cause, protocol, &endpoint))?;
+        let driver = tokio::spawn(driver);
+        let guard = Guard(Some(driver.abort_handle()));
+        let run = self.prepare(&mut connection, &endpoint).await?;
+        guard.disarm();
+        Ok(Fresh { connection, driver, run, endpoint })
+    }
+
+    /// Names the connection, reads the server's run and loads the scripts, in one round trip.
+    async fn prepare(&self, connection: &mut MultiplexedConnection, endpoint: &Endpoint) -> Result<u64> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        for script in self.scripts {
+            pipe.cmd("SCRIPT").arg("LOAD").arg(*script);
+        }
+        if let Some(name) = &self.config.knobs.client_name {
+            pipe.cmd("CLIENT").arg("SETNAME").arg(&**name);
+        }
+        let replies = connection.send_packed_commands(&pipe, 0, pipe.len()).await;
+        let replies = replies.map_err(|cause| {
+            let late = stream::late_tls_fault(&cause, &endpoint.to_string());
+            late.unwrap_or_else(|| error::map("connect", &cause))
+        })?;
+        for reply in &replies {
+            let Value::ServerError(refused) = reply else { continue };
+            let error = error::server(refused.code(), "");
+            // a user without INFO, SCRIPT or CLIENT is served all the same
+            if matches!(error.reply(), Some(Reply::NoAuth | Reply::Loading | Reply::MasterDown)) {
+                return Err(error);
+            }
+        }
+        let mut replies = replies.into_iter();
+        Ok(run(replies.next(), replies.next()))
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let span = self.config.knobs.connect_timeout;
+        timeout(span, work).await.unwrap_or_else(|_| Err(slow(span, &self.config.endpoint)))
+    }
+}
+
+/// Why a connection was not made.
+enum Refusal {
+    /// The protocol; another may do.
+    Protocol,
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn refusal(cause: &RedisError, protocol: ProtocolVersion, endpoint: &Endpoint) -> Refusal {
+    if let Some(fault) = stream::late_tls_fault(cause, &endpoint.to_string()) {
+        return Refusal::Other(fault);
+    }
+    if cause.to_string().contains("refused to switch database") {
+        return Refusal::Other(error::config("the server refused the database number; change db"));
+    }
+    // servers phrase an unknown HELLO in several ways, so every refusal that isn't typed counts as one
+    let untyped =
+        cause.kind() == redis::ErrorKind::RESP3NotSupported || matches!(cause.code(), Some("ERR" | "NOPROTO"));
+    if protocol == ProtocolVersion::RESP3 && untyped {
+        return Refusal::Protocol;
+    }
+    Refusal::Other(error::map("connect", cause))
+}
+
+fn slow(span: Duration, endpoint: &Endpoint) -> Error {
+    let span = span.as_millis();
+    error::fault(
+        ErrorKind::Unavailable,
+        format!("no connection to {endpoint} within {span} ms; check address and firewall, or raise connect_timeout"),
+    )
+}
+
+/// The server's run id and replication id as one number: it changes on restart and on failover.
+fn run(server: Option<Value>, replication: Option<Value>) -> u64 {
+    let mut hash = 0_u64;
+    for (info, name) in [(server, "run_id:"), (replication, "master_replid:")] {
+        let text: String = info.and_then(|info| redis::from_redis_value(info).ok()).unwrap_or_default();
+        let id = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+        for byte in id.trim().bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    hash
+}
+
+/// Aborts a driver whose connection is not kept.
+struct Guard(Option<AbortHandle>);
+
+impl Guard {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.0 {
+            driver.abort();
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! One supervised connection: always up or on its way up.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Reply, Result};
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::backoff;
+use super::handshake::{Connector, Fresh};
+use crate::error;
+
+/// The shortest wait between two attempts with credentials that were refused.
+const DENIED_WAIT: Duration = Duration::from_secs(5);
+
+/// The handle of a supervised connection; dropping it ends the supervisor.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    _guard: DropGuard,
+    started: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connector: Arc<Connector>,
+    label: &'static str,
+    state: watch::Sender<State>,
+    /// The connection that is up, counted from 1; 0 before the first.
+    generation: AtomicU64,
+    run: AtomicU64,
+    /// Whether a reply came since the last heartbeat.
+    heard: AtomicBool,
+    strikes: AtomicU32,
+    struck: Mutex<Option<Instant>>,
+    /// The generation that must be left at once, and the one to be replaced while it still serves.
+    dead: AtomicU64,
+    unfit: AtomicU64,
+    alarm: Notify,
+}
+
+#[derive(Debug)]
+enum State {
+    Up(Live),
+    /// Calls wait until `grace`, then fail with `error`.
+    Down {
+        error: Error,
+        grace: Instant,
+    },
+}
+
+/// A connection to send on, and its generation.
+#[derive(Clone, Debug)]
+struct Live {
+    connection: MultiplexedConnection,
+    generation: u64,
+}
+
+/// What goes over a lane in one round trip.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request<'a> {
+    One(&'a redis::Cmd),
+    Many(&'a redis::Pipeline),
+    /// The replies from `offset` on, `count` of them, as the driver asks for.
+    Part {
+        pipeline: &'a redis::Pipeline,
+        offset: usize,
+        count: usize,
+    },
+}
+
+impl Request<'_> {
+    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+        match self {
+            Self::One(command) => connection.send_packed_command(command).await?.extract_error(),
+            Self::Many(pipe) => pipe.query_async(connection).await,
+            Self::Part { pipeline, offset, count } => {
+                connection.send_packed_commands(pipeline, offset, count).await.map(Value::Array)
+            }
+        }
+    }
+}
+
+/// Why a request over a lane failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no connection.
+    Down(Error),
+    /// The deadline passed.
+    Late,
+    /// The driver or the server refused it.
+    Driver(redis::RedisError),
+}
+
+impl Lane {
+    /// A lane that connects on first use.
+    pub(crate) fn lazy(connector: Arc<Connector>, label: &'static str) -> Self {
+        let grace = Instant::now();
+        let error = error::fault(ErrorKind::Unavailable, "not connected yet");
+        let shared = Shared {
+            connector,
+            label,
+            state: watch::Sender::new(State::Down { error, grace }),
+            generation: AtomicU64::new(0),
+            run: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+            strikes: AtomicU32::new(0),
+            struck: Mutex::new(None),
+            dead: AtomicU64::new(0),
+            unfit: AtomicU64::new(0),
+            alarm: Notify::new(),
+        };
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        Self { shared: Arc::new(shared), stop, _guard: guard, started: AtomicBool::new(false) }
+    }
+
+    /// A lane on a connection that is already open.
+    pub(crate) fn open(connector: Arc<Connector>, label: &'static str, fresh: Fresh) -> Self {
+        let lane = Self::lazy(connector, label);
+        lane.start(Some(fresh));
+        lane
+    }
+
+    /// The server's run behind the current connection; 0 if unknown.
+    pub(crate) fn run(&self) -> u64 {
+        self.shared.run.load(Ordering::Acquire)
+    }
+
+    /// Sends `request`; the reply, or why there is none, within `span`.
+    pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> Result<Value, Failure> {
+        let began = Instant::now();
+        let mut generation = 0;
+        let work = async {
+            let mut live = self.live().await.map_err(Failure::Down)?;
+            generation = live.generation;
+            request.send(&mut live.connection).await.map_err(Failure::Driver)
+        };
+        let answer = timeout(span, work).await.unwrap_or(Err(Failure::Late));
+        self.shared.learn(&answer, generation, began);
+        answer
+    }
+
+    async fn live(&self) -> Result<Live> {
+        if let State::Up(live) = &*self.shared.state.borrow() {
+            return Ok(live.clone());
+        }
+        self.start(None);
+        let mut states = self.shared.state.subscribe();
+        loop {
+            let (error, grace) = match &*states.borrow_and_update() {
+                State::Up(live) => return Ok(live.clone()),
+                State::Down { error, grace } => (error.clone(), *grace),
+            };
+            match timeout_at(grace, states.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(error),
+            }
+        }
+    }
+
+    fn start(&self, fresh: Option<Fresh>) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let stop = self.stop.clone();
+        match fresh {
+            Some(fresh) => {
+                let tended = shared.publish(fresh);
+                tokio::spawn(async move { supervise(shared, Some(tended), stop).await });
+            }
+            None => {
+                let knobs = &shared.connector.config.knobs;
+                shared.down("not connected yet", Instant::now() + knobs.connect_timeout * 2);
+                tokio::spawn(async move { supervise(shared, None, stop).await });
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn publish(&self, fresh: Fresh) -> Tended {
+        let Fresh { connection, driver, run, endpoint } = fresh;
+        let generation = self.generation.load(Ordering::Acquire) + 1;
+        self.strikes.store(0, Ordering::Release);
+        self.run.store(run, Ordering::Release);
+        self.generation.store(generation, Ordering::Release);
+        self.state.send_replace(State::Up(Live { connection: connection.clone(), generation }));
+        tracing::debug!(lane = self.label, %endpoint, generation, "connected");
+        Tended { connection, driver, generation, since: Instant::now() }
+    }
+
+    fn down(&self, why: &str, grace: Instant) {
+        let error = error::fault(ErrorKind::Unavailable, why);
+        self.state.send_replace(State::Down { error, grace });
+    }
+
+    /// Draws conclusions about the connection from how a call on it ended.
+    fn learn(&self, answer: &Result<Value, Failure>, generation: u64, began: Instant) {
+        match answer {
+            Ok(_) => self.hear(),
+            Err(Failure::Late) => self.miss(generation, began),
+            Err(Failure::Down(_)) => {}
+            Err(Failure::Driver(cause)) if error::is_broken(cause) => self.raise(&self.dead, generation),
+            Err(Failure::Driver(cause)) => {
+                self.hear();
+                if error::map("", cause).reply() == Some(Reply::ReadOnly) {
+                    self.raise(&self.unfit, generation);
+                }
+            }
+        }
+    }
+
+    fn hear(&self) {
+        // loads first: the common case must not write to a shared cache line
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        if self.strikes.load(Ordering::Relaxed) != 0 {
+            self.strikes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a timeout. Calls that were waiting at the same time count once: each strike begins after the last.
+    fn miss(&self, generation: u64, began: Instant) {
+        if generation == 0 || generation != self.generation.load(Ordering::Acquire) {
+            return;
+        }
+        {
+            let mut struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
+            if struck.is_some_and(|last| began < last) {
+                return;
+            }
+            *struck = Some(Instant::now());
+        }
+        let strikes = self.strikes.fetch_add(1, Ordering::AcqRel) + 1;
+        if strikes >= self.connector.config.knobs.rebuild_after {
+            self.raise(&self.dead, generation);
+        }
+    }
+
+    fn raise(&self, flag: &AtomicU64, generation: u64) {
+        if generation != 0 && flag.swap(generation, Ordering::AcqRel) != generation {
+            self.alarm.notify_one();
+        }
+    }
+}
+
+/// A connection under supervision.
+struct Tended {
+    connection: MultiplexedConnection,
+    driver: tokio::task::JoinHandle<()>,
+    generation: u64,
+    since: Instant,
+}
+
+async fn supervise(shared: Arc<Shared>, mut tended: Option<Tended>, stop: CancellationToken) {
+    let knobs = &shared.connector.config.knobs;
+    let mut failures = 0_u32;
+    let mut replaced = None;
+    loop {
+        let mut current = match tended.take() {
+            Some(tended) => tended,
+            None => match climb(&shared, &mut failures, &stop).await {
+                Some(fresh) => shared.publish(fresh),
+                None => return,
+            },
+        };
+        match tend(&shared, &mut current, &mut replaced, &stop).await {
+            End::Stopped => {
+                current.driver.abort();
+                return;
+            }
+            End::Replaced(fresh) => {
+                // the old driver goes on until the calls on it are answered
+                tracing::info!(lane = shared.label, "connection replaced: the server takes no writes");
+                tended = Some(shared.publish(*fresh));
+            }
+            End::Lost(why) => {
+                current.driver.abort();
+                tracing::warn!(lane = shared.label, why, "connection lost");
+                shared.down(why, Instant::now() + knobs.grace);
+                // a connection that does not last is not a success
+                failures = if current.since.elapsed() > knobs.backoff_max { 0 } else { failures + 1 };
+            }
+        }
+    }
+}
+
+/// Connects, for ever; `None` when stopped.
+async fn climb(shared: &Shared, failures: &mut u32, stop: &CancellationToken) -> Option<Fresh> {
+    let knobs = &shared.connector.config.knobs;
+    let mut wait = backoff::wait(knobs.backoff_min, knobs.backoff_max, *failures);
+    loop {
+        let attempt = async {
+            sleep(wait).await;
+            shared.connector.connect().await
+        };
+        let error = tokio::select! {
+            () = stop.cancelled() => return None,
+            fresh = attempt => match fresh {
+                Ok(fresh) => return Some(fresh),
+                Err(error) => error,
+            },
+        };
+        *failures = failures.saturating_add(1);
+        wait = backoff::wait(knobs.backoff_min, knobs.backoff_max, *failures);
+        if error.kind() == ErrorKind::Denied {
+            wait = wait.max(DENIED_WAIT);
+        }
+        if failures.is_power_of_two() {
+            tracing::warn!(lane = shared.label, %error, failures, "can't connect, will go on trying");
+        }
+        shared.state.send_modify(|state| {
+            // what is left of the grace stays, unless nothing was ever up
+            let grace = match state {
+                State::Down { grace, .. } if shared.generation.load(Ordering::Acquire) > 0 => *grace,
+                _ => Instant::now(),
+            };
+            *state = State::Down { error: error.with_retry_after(wait), grace };
+        });
+    }
+}
+
+enum End {
+    Stopped,
+    Lost(&'static str),
+    Replaced(Box<Fresh>),
+}
+
+/// Watches a connection until it ends.
+async fn tend(shared: &Shared, current: &mut Tended, replaced: &mut Option<Instant>, stop: &CancellationToken) -> End {
+    let beat = heartbeat(shared, current.connection.clone(), current.generation);
+    tokio::pin!(beat);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return End::Stopped,
+            _ = &mut current.driver => return End::Lost("connection lost"),
+            () = &mut beat => return End::Lost("connection lost"),
+            () = shared.alarm.notified() => {}
+        }
+        if shared.dead.load(Ordering::Acquire) == current.generation {
+            return End::Lost("the server stopped answering");
+        }
+        if shared.unfit.load(Ordering::Acquire) != current.generation {
+            continue;
+        }
+        let pause = shared.connector.config.knobs.backoff_max;
+        if replaced.is_some_and(|last| last.elapsed() < pause) {
+            // the next refused write raises the flag again
+            shared.unfit.store(0, Ordering::Release);
+            continue;
+        }
+        *replaced = Some(Instant::now());
+        tokio::select! {
+            () = stop.cancelled() => return End::Stopped,
+            _ = &mut current.driver => return End::Lost("connection lost"),
+            fresh = shared.connector.connect() => match fresh {
+                Ok(fresh) => return End::Replaced(Box::new(fresh)),
+                Err(error) => tracing::warn!(lane = shared.label, %error, "can't replace the connection"),
+            },
+        }
+        shared.unfit.store(0, Ordering::Release);
+    }
+}
+
+/// Asks an idle server for a sign of life; ends when the connection is broken.
+async fn heartbeat(shared: &Shared, mut connection: MultiplexedConnection, generation: u64) {
+    let knobs = &shared.connector.config.knobs;
+    let ping = redis::cmd("PING");
+    loop {
+        sleep(knobs.heartbeat).await;
+        if shared.heard.swap(false, Ordering::AcqRel) {
+            continue;
+        }
+        let began = Instant::now();
+        let answer = match timeout(knobs.timeout, connection.send_packed_command(&ping)).await {
+            Ok(Ok(value)) => value.extract_error().map_err(Failure::Driver),
+            Ok(Err(cause)) => Err(Failure::Driver(cause)),
+            Err(_) => Err(Failure::Late),
+        };
+        shared.learn(&answer, generation, began);
+        if matches!(&answer, Err(Failure::Driver(cause)) if error::is_broken(cause)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Keys whose last reply was large, so that the next read of them takes the bulk connection.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Replies and requests over this many bytes don't share a connection with small ones.
+pub(crate) const LARGE: usize = 64 * 1024;
+
+const SLOTS: usize = 1024;
+
+/// A fixed table of key hashes. A forgotten key costs one large reply among small ones; a collision sends a small
+/// read over the bulk connection. Neither is wrong.
+#[derive(Debug)]
+pub(crate) struct LargeKeys(Box<[AtomicU32]>);
+
+impl LargeKeys {
+    pub(crate) fn new() -> Self {
+        Self((0..SLOTS).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Whether the last reply for this hash was large.
+    pub(crate) fn holds(&self, hash: u64) -> bool {
+        let (slot, tag) = self.place(hash);
+        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == tag)
+    }
+
+    /// Remembers how large the reply for this hash was.
+    pub(crate) fn note(&self, hash: u64, large: bool) {
+        let (Some(slot), tag) = self.place(hash) else { return };
+        if large {
+            slot.store(tag, Ordering::Relaxed);
+        } else if slot.load(Ordering::Relaxed) == tag {
+            slot.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn place(&self, hash: u64) -> (Option<&AtomicU32>, u32) {
+        #[expect(clippy::cast_possible_truncation, reason = "a slot and a tag out of different bits")]
+        let (index, tag) = (hash as usize % SLOTS, (hash >> 32) as u32 | 1);
+        (self.0.get(index), tag)
+    }
+}
+
+/// The key of a command as a hash: its first argument, or a script's first key.
+pub(crate) fn key_hash(command: &redis::Cmd) -> Option<u64> {
+    use redis::Arg;
+    let mut args = command.args_iter();
+    let simple = |arg| match arg {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    };
+    let name: &[u8] = args.next().and_then(simple)?;
+    let script = name.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"EVAL"));
+    let key = if script { args.nth(2) } else { args.next() };
+    let key = key.and_then(simple)?;
+    Some(key.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+}
+
+/// The bytes of a command's arguments.
+pub(crate) fn size(command: &redis::Cmd) -> usize {
+    command.args_iter().map(|arg| if let redis::Arg::Simple(bytes) = arg { bytes.len() } else { 20 }).sum()
+}
+
+/// Whether a reply carries over [`LARGE`] bytes, looking two levels deep.
+pub(crate) fn is_large(value: &redis::Value) -> bool {
+    weigh(value, 2) > LARGE
+}
+
+fn weigh(value: &redis::Value, depth: u32) -> usize {
+    match value {
+        redis::Value::BulkString(bytes) => bytes.len(),
+        redis::Value::Array(values) if depth > 0 => values.iter().map(|value| weigh(value, depth - 1)).sum(),
+        redis::Value::VerbatimString { text, .. } => text.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_keys_are_remembered_until_they_shrink() {
+        let keys = LargeKeys::new();
+        let hash = key_hash(redis::cmd("GET").arg("a")).unwrap();
+        assert_eq!(key_hash(redis::cmd("EVALSHA").arg("sha").arg(1).arg("a").arg("x")), Some(hash));
+        assert_eq!(key_hash(redis::cmd("PING").arg(&[] as &[&str])), None);
+        assert!(!keys.holds(hash));
+        keys.note(hash, false);
+        assert!(!keys.holds(hash));
+        keys.note(hash, true);
+        assert!(keys.holds(hash));
+        keys.note(hash, false);
+        assert!(!keys.holds(hash));
+    }
+
+    #[test]
+    fn replies_are_weighed_with_their_parts() {
+        let part = redis::Value::BulkString(vec![0; LARGE / 2]);
+        assert!(!is_large(&part));
+        assert!(!is_large(&redis::Value::Array(vec![part.clone(), part.clone()])));
+        assert!(is_large(&redis::Value::Array(vec![part.clone(), part.clone(), part])));
+    }
+}

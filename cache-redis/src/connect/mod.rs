@@ -1,0 +1,18 @@
+//! Connections that are supervised: opened, watched, rebuilt.
+
+mod backoff;
+mod handshake;
+mod lane;
+mod large;
+mod link;
+mod stream;
+mod subscriber;
+mod target;
+mod wire;
+
+pub(crate) use lane::{Failure, Request};
+pub(crate) use link::Link;
+pub(crate) use subscriber::{SubEvent, Subscriber};
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

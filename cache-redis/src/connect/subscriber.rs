@@ -1,0 +1,251 @@
+//! A subscription that survives its connection.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use cache_core::{ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backoff;
+use super::handshake::Connector;
+use super::stream::Stream;
+use super::wire::{Frame, Wire};
+use crate::error;
+
+/// The most events, and the most bytes in them, that wait for a slow reader.
+const MAX_EVENTS: usize = 4096;
+const MAX_BYTES: usize = 16 << 20;
+
+/// What a subscription delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SubEvent {
+    /// A message.
+    Message { channel: String, payload: Bytes },
+    /// Messages may have been lost from here on: the connection broke or the buffer was full.
+    Lost,
+    /// The stream flows again: every channel is confirmed.
+    Restored,
+}
+
+/// A subscription on a connection of its own. Reconnects for ever by itself; dropping it unsubscribes.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    events: mpsc::Receiver<SubEvent>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Subscriber {
+    /// The next event; `None` once the runtime shuts down. May be dropped at any await: no event is lost.
+    pub(crate) async fn next(&mut self) -> Option<SubEvent> {
+        let event = self.events.recv().await?;
+        self.waiting.fetch_sub(weight(&event), Ordering::Relaxed);
+        Some(event)
+    }
+}
+
+fn weight(event: &SubEvent) -> usize {
+    match event {
+        SubEvent::Message { channel, payload } => channel.len() + payload.len(),
+        SubEvent::Lost | SubEvent::Restored => 0,
+    }
+}
+
+/// Subscribes; returns once every channel is confirmed.
+///
+/// The connection speaks RESP2, which every server does, and is read by us, not by the driver: the driver's queue of
+/// messages has no bound.
+pub(crate) async fn open(connector: Arc<Connector>, channels: Vec<String>) -> Result<Subscriber> {
+    if channels.is_empty() {
+        return Err(error::fault(ErrorKind::Invalid, "no channel to subscribe to").with_operation("subscribe"));
+    }
+    let (sender, events) = mpsc::channel(MAX_EVENTS);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let outlet = Outlet { sender, waiting: Arc::clone(&waiting), gap: false };
+    let (ready, first) = oneshot::channel();
+    tokio::spawn(supervise(connector, channels, outlet, ready));
+    match first.await {
+        Ok(Ok(())) => Ok(Subscriber { events, waiting }),
+        Ok(Err(error)) => Err(error.with_operation("subscribe")),
+        Err(_) => Err(error::fault(ErrorKind::Closed, "the runtime is shutting down").with_operation("subscribe")),
+    }
+}
+
+/// The writing end of the event buffer. When it is full, messages are dropped and a gap is reported instead.
+struct Outlet {
+    sender: mpsc::Sender<SubEvent>,
+    waiting: Arc<AtomicUsize>,
+    /// Messages were dropped and nobody was told yet.
+    gap: bool,
+}
+
+impl Outlet {
+    fn message(&mut self, channel: &Bytes, payload: Bytes) {
+        let Ok(channel) = std::str::from_utf8(channel) else { return };
+        let event = SubEvent::Message { channel: channel.to_owned(), payload };
+        let weight = weight(&event);
+        if self.gap || self.waiting.load(Ordering::Relaxed) + weight > MAX_BYTES {
+            self.gap = true;
+            return;
+        }
+        self.waiting.fetch_add(weight, Ordering::Relaxed);
+        if self.sender.try_send(event).is_err() {
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
+            self.gap = true;
+        }
+    }
+
+    /// Reports the gap as soon as there is room; for ever pending without one.
+    async fn report(&self) -> bool {
+        if !self.gap {
+            return std::future::pending().await;
+        }
+        let Ok(mut room) = self.sender.reserve_many(2).await else { return false };
+        for event in [SubEvent::Lost, SubEvent::Restored] {
+            if let Some(permit) = room.next() {
+                permit.send(event);
+            }
+        }
+        true
+    }
+}
+
+async fn supervise(
+    connector: Arc<Connector>,
+    channels: Vec<String>,
+    mut outlet: Outlet,
+    ready: oneshot::Sender<Result<()>>,
+) {
+    let mut wire = match join(&connector, &channels, &mut outlet).await {
+        Ok(wire) => wire,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    if ready.send(Ok(())).is_err() {
+        return;
+    }
+    let closed = outlet.sender.clone();
+    tokio::select! {
+        () = closed.closed() => {}
+        () = async {
+            loop {
+                let since = Instant::now();
+                listen(&connector, &mut wire, &mut outlet).await;
+                drop(wire);
+                tracing::warn!("subscription lost");
+                outlet.gap = false;
+                if outlet.sender.send(SubEvent::Lost).await.is_err() {
+                    return;
+                }
+                wire = rejoin(&connector, &channels, &mut outlet, since).await;
+                // messages that came between the confirmations were not delivered before the gap ended
+                if outlet.sender.send(SubEvent::Restored).await.is_err() {
+                    return;
+                }
+            }
+        } => {}
+    }
+}
+
+async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet, since: Instant) -> Wire {
+    let knobs = &connector.config.knobs;
+    let mut failures = u32::from(since.elapsed() < knobs.backoff_max);
+    loop {
+        sleep(backoff::wait(knobs.backoff_min, knobs.backoff_max, failures)).await;
+        match join(connector, channels, outlet).await {
+            Ok(wire) => return wire,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                if failures.is_power_of_two() {
+                    tracing::warn!(%error, failures, "can't subscribe, will go on trying");
+                }
+            }
+        }
+    }
+}
+
+/// Opens a connection and subscribes, within the connect timeout for each.
+async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {
+    let (stream, endpoint) = connector.stream().await?;
+    let span = connector.config.knobs.connect_timeout;
+    let late = || error::fault(ErrorKind::Unavailable, format!("subscription at {endpoint} not confirmed in time"));
+    timeout(span, confirm(connector, stream, channels, outlet)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn confirm(connector: &Connector, stream: Stream, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {
+    let config = &connector.config;
+    let mut packed = Vec::new();
+    if let Some(password) = &config.password {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(username) = &config.username {
+            auth.arg(username);
+        }
+        packed.extend(auth.arg(&password.0).get_packed_command());
+    }
+    packed.extend(redis::cmd("SUBSCRIBE").arg(channels).get_packed_command());
+    let lost = |e: &std::io::Error| error::io(e, &config.endpoint.to_string());
+    let mut wire = Wire::new(stream);
+    wire.write(&packed).await.map_err(|e| lost(&e))?;
+    let mut missing: HashSet<&[u8]> = channels.iter().map(String::as_bytes).collect();
+    while !missing.is_empty() {
+        match wire.read().await.map_err(|e| lost(&e))? {
+            Frame::Line(_) => {}
+            Frame::Error(text) => {
+                let text = String::from_utf8_lossy(&text);
+                return Err(error::server(text.split(' ').next().unwrap_or(""), ""));
+            }
+            Frame::Parts(parts) => match parts.as_slice() {
+                [kind, channel, _] if kind == "subscribe" => {
+                    missing.remove(&channel[..]);
+                }
+                [kind, channel, payload] if kind == "message" => outlet.message(channel, payload.clone()),
+                _ => {}
+            },
+        }
+    }
+    Ok(wire)
+}
+
+/// Delivers messages until the connection breaks or stops answering.
+async fn listen(connector: &Connector, wire: &mut Wire, outlet: &mut Outlet) {
+    let knobs = &connector.config.knobs;
+    let ping = redis::cmd("PING").get_packed_command();
+    let patience = knobs.timeout * knobs.rebuild_after;
+    let mut asked = false;
+    loop {
+        let quiet = if asked { patience } else { knobs.heartbeat };
+        let frame = tokio::select! {
+            frame = timeout(quiet, wire.read()) => frame,
+            told = outlet.report() => {
+                if !told {
+                    return;
+                }
+                outlet.gap = false;
+                continue;
+            }
+        };
+        match frame {
+            Ok(Ok(frame)) => {
+                asked = false;
+                let Frame::Parts(parts) = frame else { continue };
+                if let [kind, channel, payload] = parts.as_slice()
+                    && kind == "message"
+                {
+                    outlet.message(channel, payload.clone());
+                }
+            }
+            Ok(Err(_)) => return,
+            Err(_) if asked => return,
+            Err(_) => {
+                asked = true;
+                if !matches!(timeout(patience, wire.write(&ping)).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The contract on one server.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_core::{CacheService, ErrorKind, Result, check_key, check_ttl, check_value};
+use futures_util::future::try_join_all;
+use redis::{Pipeline, cmd};
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::connect::Link;
+use crate::error::{STORE, fault};
+use crate::{Raw, RedisBuilder, error};
+
+/// The most keys in one `MGET` or `DEL`, and the most commands in one pipeline.
+const CHUNK: usize = 256;
+/// A pipeline of writes is cut after this many bytes of values.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Script bodies that every fresh connection loads before it is given out.
+const SCRIPTS: &[&str] = &[];
+
+/// A cache on a Redis, Valkey or Dragonfly server.
+///
+/// A handle: clones share the same connections. The last one dropped closes them.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    link: Link,
+    max_value: usize,
+}
+
+impl Redis {
+    /// Connects to the server at `url`; [`RedisBuilder::url`] lists the forms.
+    ///
+    /// # Errors
+    /// `Config` for a mistake in the url, `Unavailable` if nothing answers, `Denied` if the credentials are wrong.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder().url(url).connect().await
+    }
+
+    /// Connects as the environment says; [`RedisBuilder::env`] lists the variables.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn from_env() -> Result<Self> {
+        Self::builder().env().connect().await
+    }
+
+    /// A builder without any setting.
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    /// The driver's own commands on a connection of their own; the one place where the `redis` crate's types show.
+    #[must_use]
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.link.clone())
+    }
+
+    pub(crate) async fn open(config: Config) -> Result<Self> {
+        let max_value = config.knobs.max_value;
+        let link = Link::connect(config, SCRIPTS).await?;
+        Ok(Self { link, max_value })
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+fn checked(key: &str, operation: &'static str) -> Result<()> {
+    check_key(key).map_err(|error| error.with_operation(operation).with_store(STORE))
+}
+
+fn millis(ttl: Duration, operation: &'static str) -> Result<u64> {
+    check_ttl(ttl).map_err(|error| error.with_operation(operation).with_store(STORE))
+}
+
+#[async_trait]
+impl CacheService for Redis {
+    fn name(&self) -> &'static str {
+        STORE
+    }
+
+    fn max_value(&self) -> usize {
+        self.max_value
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        checked(key, "get")?;
+        self.link().call("get", cmd("GET").arg(key)).await
+    }
+
+    async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
+        checked(key, "set")?;
+        let millis = millis(ttl, "set")?;
+        check_value(value.len(), self.max_value).map_err(|e| e.with_operation("set").with_store(STORE))?;
+        self.link().call("set", cmd("SET").arg(key).arg(&value[..]).arg("PX").arg(millis)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        checked(key, "delete")?;
+        self.link().call("delete", cmd("DEL").arg(key)).await
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool> {
+        checked(key, "exists")?;
+        self.link().call("exists", cmd("EXISTS").arg(key)).await
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        for key in keys {
+            checked(key, "get_many")?;
+        }
+        let chunks = keys.chunks(CHUNK).map(|chunk| async move {
+            let values: Vec<Option<Bytes>> = self.link().call("get_many", cmd("MGET").arg(chunk)).await?;
+            if values.len() == chunk.len() {
+                return Ok(values);
+            }
+            let text = format!("{} values came for {} keys", values.len(), chunk.len());
+            Err(fault(ErrorKind::Other, text).with_operation("get_many"))
+        });
+        Ok(try_join_all(chunks).await?.into_iter().flatten().collect())
+    }
+
+    async fn set_many(&self, entries: &[(&str, Bytes)], ttl: Duration) -> Result<()> {
+        let millis = millis(ttl, "set_many")?;
+        for (key, value) in entries {
+            checked(key, "set_many")?;
+            check_value(value.len(), self.max_value).map_err(|e| e.with_operation("set_many").with_store(STORE))?;
+        }
+        let mut pipes = Vec::new();
+        let mut pipe = Pipeline::new();
+        let mut bytes = 0;
+        for (key, value) in entries {
+            if pipe.len() == CHUNK || (bytes + value.len() > CHUNK_BYTES && !pipe.is_empty()) {
+                pipes.push(std::mem::take(&mut pipe));
+                bytes = 0;
+            }
+            bytes += value.len();
+            pipe.cmd("SET").arg(*key).arg(&value[..]).arg("PX").arg(millis).ignore();
+        }
+        if !pipe.is_empty() {
+            pipes.push(pipe);
+        }
+        let all = async {
+            // in order, so that the last of duplicate keys wins
+            for pipe in pipes {
+                let () = self.link().pipe("set_many", &pipe).await?;
+            }
+            Ok(())
+        };
+        let span = self.link().config().knobs.timeout;
+        timeout(span, all).await.unwrap_or_else(|_| Err(error::timeout("set_many", span)))
+    }
+
+    async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
+        for key in keys {
+            checked(key, "delete_many")?;
+        }
+        let chunks = keys
+            .chunks(CHUNK)
+            .map(|chunk| async move { self.link().call::<u64>("delete_many", cmd("DEL").arg(chunk)).await });
+        Ok(try_join_all(chunks).await?.into_iter().sum())
+    }
+}
