@@ -58,8 +58,8 @@ pub enum Wait {
 /// The lease stands under the value's own key as a frame in state `L`; a stale value that is kept as a fallback
 /// (`S`, or `V`/`N` past its soft expiry) carries the lease in its header and stays readable.
 ///
-/// Every method is one round trip, except [`lease`](Self::lease), which needs two when the key holds a stale value
-/// or a tombstone. All keys are physical: the store adds nothing to them.
+/// Every method is one round trip, except [`lease`](Self::lease), which may need two when the key holds a value or a
+/// tombstone: whether its time has passed is for the store's own clock to say. All keys are physical: the store adds nothing to them.
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// The frame under `key` and the time it has left, read in the order ttl, then value.

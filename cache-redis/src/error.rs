@@ -25,6 +25,11 @@ pub(crate) fn timeout(operation: &'static str, span: Duration) -> Error {
     fault(ErrorKind::Timeout, text).with_operation(operation)
 }
 
+/// A reply whose parts are not what the script returns.
+pub(crate) fn unexpected(operation: &'static str) -> Error {
+    fault(ErrorKind::Other, "the reply has an unexpected form").with_operation(operation)
+}
+
 /// The driver's error as ours.
 ///
 /// The texts of server errors may hold keys, arguments or passwords (`unknown command 'HELLO', with args beginning
@@ -115,6 +120,14 @@ pub(crate) fn server(code: &str, details: &str) -> Error {
 
 fn plain(code: &str, details: &str) -> Error {
     let known = |part: &str| details.contains(part);
+    if known("running script") {
+        // before Redis 7 an error inside a script comes wrapped: "(call to f_...): @user_script:1: -READONLY You ..."
+        let codes = details.split([' ', ':', '-']).filter(|word| word.len() > 2 && *word != code);
+        let inner = codes.map(|word| server(word, "")).find(|error| error.reply().is_some());
+        if let Some(inner) = inner {
+            return inner;
+        }
+    }
     if known("not an integer") || known("would overflow") {
         return fault(ErrorKind::Conflict, "the key holds no integer, or the sum overflows");
     }

@@ -17,12 +17,17 @@
 //! # }
 //! ```
 
+mod atomic;
 mod builder;
+mod bus;
 mod config;
 mod connect;
 mod error;
+mod leases;
 mod raw;
+mod script;
 mod service;
+mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod tls;

@@ -1,10 +1,12 @@
 //! The contract on one server.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_core::{CacheService, ErrorKind, Result, check_key, check_ttl, check_value};
+use cache_core::{Atomic, Bus, CacheService, ErrorKind, Leases, Result, Sweep, check_key, check_ttl, check_value};
 use futures_util::future::try_join_all;
 use redis::{Pipeline, cmd};
 use tokio::time::timeout;
@@ -12,15 +14,12 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::connect::Link;
 use crate::error::{STORE, fault};
-use crate::{Raw, RedisBuilder, error};
+use crate::{Raw, RedisBuilder, error, script};
 
 /// The most keys in one `MGET` or `DEL`, and the most commands in one pipeline.
 const CHUNK: usize = 256;
 /// A pipeline of writes is cut after this many bytes of values.
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Script bodies that every fresh connection loads before it is given out.
-const SCRIPTS: &[&str] = &[];
 
 /// A cache on a Redis, Valkey or Dragonfly server.
 ///
@@ -29,6 +28,8 @@ const SCRIPTS: &[&str] = &[];
 pub struct Redis {
     link: Link,
     max_value: usize,
+    /// The server was found to know no `SET` with `NX` and `GET`.
+    plain_set: Arc<AtomicBool>,
 }
 
 impl Redis {
@@ -61,21 +62,29 @@ impl Redis {
 
     pub(crate) async fn open(config: Config) -> Result<Self> {
         let max_value = config.knobs.max_value;
-        let link = Link::connect(config, SCRIPTS).await?;
-        Ok(Self { link, max_value })
+        let link = Link::connect(config, script::BODIES).await?;
+        Ok(Self { link, max_value, plain_set: Arc::default() })
     }
 
     pub(crate) fn link(&self) -> &Link {
         &self.link
     }
+
+    pub(crate) fn plain_set(&self) -> &AtomicBool {
+        &self.plain_set
+    }
 }
 
-fn checked(key: &str, operation: &'static str) -> Result<()> {
+pub(crate) fn checked(key: &str, operation: &'static str) -> Result<()> {
     check_key(key).map_err(|error| error.with_operation(operation).with_store(STORE))
 }
 
-fn millis(ttl: Duration, operation: &'static str) -> Result<u64> {
+pub(crate) fn millis(ttl: Duration, operation: &'static str) -> Result<u64> {
     check_ttl(ttl).map_err(|error| error.with_operation(operation).with_store(STORE))
+}
+
+pub(crate) fn sized(len: usize, max: usize, operation: &'static str) -> Result<()> {
+    check_value(len, max).map_err(|error| error.with_operation(operation).with_store(STORE))
 }
 
 #[async_trait]
@@ -96,7 +105,7 @@ impl CacheService for Redis {
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
         checked(key, "set")?;
         let millis = millis(ttl, "set")?;
-        check_value(value.len(), self.max_value).map_err(|e| e.with_operation("set").with_store(STORE))?;
+        sized(value.len(), self.max_value, "set")?;
         self.link().call("set", cmd("SET").arg(key).arg(&value[..]).arg("PX").arg(millis)).await
     }
 
@@ -129,7 +138,7 @@ impl CacheService for Redis {
         let millis = millis(ttl, "set_many")?;
         for (key, value) in entries {
             checked(key, "set_many")?;
-            check_value(value.len(), self.max_value).map_err(|e| e.with_operation("set_many").with_store(STORE))?;
+            sized(value.len(), self.max_value, "set_many")?;
         }
         let mut pipes = Vec::new();
         let mut pipe = Pipeline::new();
@@ -164,5 +173,21 @@ impl CacheService for Redis {
             .chunks(CHUNK)
             .map(|chunk| async move { self.link().call::<u64>("delete_many", cmd("DEL").arg(chunk)).await });
         Ok(try_join_all(chunks).await?.into_iter().sum())
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
+    fn bus(&self) -> Option<&dyn Bus> {
+        Some(self)
+    }
+
+    fn atomic(&self) -> Option<&dyn Atomic> {
+        Some(self)
+    }
+
+    fn sweep(&self) -> Option<&dyn Sweep> {
+        Some(self)
     }
 }

@@ -15,11 +15,11 @@ local function held(k,token)
   if (st=='L' or st=='S') and tk==token and tk~=NONE then return st,h end
   return nil,h
 end
--- Rewrites bytes in place and keeps the key for at least ms more. PEXPIRE comes first: it is a write that full memory
--- does not refuse, and after one write a script is not refused any.
-local function patch(k,at,bytes,ms)
+-- Rewrites bytes in place. PEXPIRE comes first, with the ttl that the key has: it is a write that full memory does not
+-- refuse, and after one write a script is not refused any.
+local function patch(k,at,bytes)
   local p=redis.call('PTTL',k)
-  if p>=0 then if p<ms then p=ms end; redis.call('PEXPIRE',k,text(p)) end
+  if p>=0 then redis.call('PEXPIRE',k,text(p)) end
   redis.call('SETRANGE',k,at,bytes)
 end
 -- the flags byte with the waiter's bit cleared

@@ -9,7 +9,8 @@ end
 local function number(seq)
   if redis.call('EXISTS',seq)==0 and not create(seq) then return 0 end
   local n=redis.pcall('INCR',seq)
-  if type(n)=='number' then return n end
+  -- from 2^53 on Lua would round
+  if type(n)=='number' and n<9007199254740992 then return n end
   redis.call('DEL',seq)
   return 0
 end

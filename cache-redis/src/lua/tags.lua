@@ -1,12 +1,16 @@
--- The generations of tags, a hash a period p: tag -> number of its last bump; m: every bump above it is in this hash
--- or a later one; s: the m of the next period's hash, if that was made while this one was whole.
--- KEYS: hash of p-2, seq, hash of p, of p-1, of p+1
-local OLD,SEQ,P,PREV,NEXT=KEYS[1],KEYS[2],KEYS[3],KEYS[4],KEYS[5]
--- Makes the hash of p; the sequence stands at m.
-local function open(m,keep)
-  redis.call('HSET',P,'m',m)
-  -- a hash that comes back behind its successor lacks what it held before
-  if redis.call('EXISTS',NEXT)==1 then redis.call('HSET',P,'s','0') end
-  redis.call('PEXPIRE',P,keep)
-  if redis.call('HEXISTS',PREV,'m')==1 then redis.call('HSETNX',PREV,'s',m) end
+-- The generations of tags, a hash a period p: tag -> number of its last bump; m: the number at its making, bumps up to
+-- it may be missing; s: the m of the hash after it. Where the two agree nothing was lost between them.
+-- Clocks differ by a little: once a hash has a successor, bumps go into that one and readers begin there, so that the
+-- loss of either shows.
+-- KEYS: hash of p-2, seq, hash of p+1, of p, of p-1
+local OLD,SEQ=KEYS[1],KEYS[2]
+local HASH={KEYS[3],KEYS[4],KEYS[5]}
+local function place()
+  if redis.call('HEXISTS',HASH[2],'s')==1 or redis.call('EXISTS',HASH[1])==1 then return 1 end
+  return 2
+end
+local function open(at,m,keep)
+  redis.call('HSET',HASH[at],'m',m)
+  redis.call('PEXPIRE',HASH[at],keep)
+  if redis.call('HEXISTS',HASH[at+1],'m')==1 then redis.call('HSETNX',HASH[at+1],'s',m) end
 end

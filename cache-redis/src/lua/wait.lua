@@ -6,6 +6,6 @@ if not st then
   return {0,text(redis.call('PTTL',k)),redis.call('GET',k)}
 end
 local f=string.byte(h,4)
-if f%8<4 then patch(k,3,string.char(f+4),0) end
+if f%8<4 then patch(k,3,string.char(f+4)) end
 if st=='L' then return {1,text(redis.call('PTTL',k))} end
 return {1,text(math.max(deadline(h)-now(),0))}

@@ -1,0 +1,195 @@
+//! The invalidation stream: numbered changes, the beat, subscriptions.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_core::{
+    Applied, Beat, Bus, BusEvent, CacheService, Change, ErrorKind, Frame, Generations, Header, Line, Listener, NodeId,
+    Result,
+};
+
+use crate::connect::{SubEvent, Subscriber};
+use crate::error::{fault, unexpected};
+use crate::script::{self, PUBLISH, within};
+use crate::service::{Redis, checked, millis, sized};
+
+/// The most keys in one script call, and the most bytes of their text: one message names them all.
+const CHUNK: usize = 1000;
+const CHUNK_BYTES: usize = 256 * 1024;
+
+#[async_trait]
+impl Bus for Redis {
+    /// One round trip for up to 1000 keys or 256 KiB of their text; longer lists are cut, each part with a number of
+    /// its own, and the last number is returned (0 if any part got none). After an error earlier parts stand.
+    ///
+    /// A `PutNewer` that finds a newer row changes nothing: `n` is 0 without meaning that numbers were lost, and
+    /// nothing is published.
+    async fn change(&self, line: &Line, node: NodeId, keys: &[&str], change: Change) -> Result<Applied> {
+        let invalid = |text: &str| fault(ErrorKind::Invalid, text).with_operation("change");
+        checked(&line.seq, "change")?;
+        for key in keys {
+            checked(key, "change")?;
+        }
+        if keys.is_empty() {
+            return Err(invalid("a change needs a key"));
+        }
+        let (mode, ms, frame) = match change {
+            Change::Delete => ("D", 0, Bytes::new()),
+            Change::Soften { grace } => ("S", millis(grace, "change")?, Bytes::new()),
+            Change::Hold { hold } => ("H", millis(hold, "change")?, Bytes::copy_from_slice(&Frame::tombstone(0))),
+            Change::Put { frame, ttl } => ("P", millis(ttl, "change")?, frame),
+            Change::PutNewer { frame, ttl } => {
+                Header::parse(&frame).map_err(|why| invalid(&format!("the frame to put is malformed: {why}")))?;
+                ("R", millis(ttl, "change")?, frame)
+            }
+            _ => return Err(invalid("this kind of change is not known")),
+        };
+        if matches!(mode, "P" | "R") {
+            sized(frame.len(), self.max_value(), "change")?;
+            if keys.len() != 1 {
+                return Err(invalid("a put takes exactly one key"));
+            }
+        }
+        let parts = async {
+            let (first, mut rest) = keys.split_at(part(keys));
+            let mut all = self.change_part(line, node, first, mode, ms, &frame).await?;
+            while !rest.is_empty() {
+                let (next, after) = rest.split_at(part(rest));
+                let applied = self.change_part(line, node, next, mode, ms, &frame).await?;
+                all.n = if all.n == 0 { 0 } else { applied.n };
+                all.removed += applied.removed;
+                rest = after;
+            }
+            Ok(all)
+        };
+        within(self.link(), "change", parts).await
+    }
+
+    async fn bump(&self, line: &Line, node: NodeId, tag: u64, period: u64, span: Duration) -> Result<u64> {
+        let keep = keep(span, "bump")?;
+        let call = script::BUMP.on(&hashes(line, period, "bump")?).arg(PUBLISH).arg(&line.channel);
+        call.arg(node.to_string()).arg(field(tag)).arg(keep).run(self.link(), "bump").await
+    }
+
+    /// One round trip for up to 1000 tags.
+    async fn generations(&self, line: &Line, tags: &[u64], period: u64, span: Duration) -> Result<Generations> {
+        let keep = keep(span, "generations")?;
+        let keys = hashes(line, period, "generations")?;
+        let parts = async {
+            let mut all = Generations { floor: 0, bumps: Vec::with_capacity(tags.len()) };
+            // without tags the floor is still asked for
+            let (mut part, mut rest) = tags.split_at(tags.len().min(CHUNK));
+            loop {
+                let mut call = script::GENERATIONS.on(&keys).arg(keep);
+                for tag in part {
+                    call = call.arg(field(*tag));
+                }
+                let said: Vec<u64> = call.run(self.link(), "generations").await?;
+                let [floor, bumps @ ..] = &said[..] else { return Err(unexpected("generations")) };
+                if bumps.len() != part.len() {
+                    return Err(unexpected("generations"));
+                }
+                all.floor = all.floor.max(*floor);
+                all.bumps.extend(bumps);
+                if rest.is_empty() {
+                    return Ok(all);
+                }
+                (part, rest) = rest.split_at(rest.len().min(CHUNK));
+            }
+        };
+        within(self.link(), "generations", parts).await
+    }
+
+    async fn beat(&self, line: &Line) -> Result<Beat> {
+        checked(&line.seq, "beat")?;
+        let (seq, created, server_ms): (Option<Bytes>, bool, u64) =
+            script::BEAT.on(&[&line.seq]).run(self.link(), "beat").await?;
+        // bytes that are no number are no sequence; the next change replaces them
+        let seq = seq.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
+        Ok(Beat { seq, created, server_ms, run: self.link().run() })
+    }
+
+    async fn subscribe(&self, lines: &[Line]) -> Result<Box<dyn Listener>> {
+        let mut index = HashMap::new();
+        for (i, line) in lines.iter().enumerate() {
+            index.entry(line.channel.clone()).or_insert(i);
+        }
+        let subscriber = self.link().subscribe(index.keys().cloned().collect()).await?;
+        Ok(Box::new(Subscription { subscriber, index }))
+    }
+}
+
+impl Redis {
+    /// One script call.
+    async fn change_part(
+        &self,
+        line: &Line,
+        node: NodeId,
+        keys: &[&str],
+        mode: &str,
+        ms: u64,
+        frame: &Bytes,
+    ) -> Result<Applied> {
+        let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
+        let call = script::CHANGE.on(&names).arg(PUBLISH).arg(&line.channel).arg(node.to_string());
+        let (n, stored, removed) = call.arg(mode).arg(ms).arg(&frame[..]).run(self.link(), "change").await?;
+        Ok(Applied { n, stored, removed })
+    }
+}
+
+/// An open subscription and the index of each channel's line.
+struct Subscription {
+    subscriber: Subscriber,
+    index: HashMap<String, usize>,
+}
+
+#[async_trait]
+impl Listener for Subscription {
+    async fn next(&mut self) -> Option<BusEvent> {
+        loop {
+            return Some(match self.subscriber.next().await? {
+                SubEvent::Message { channel, payload } => match self.index.get(&channel) {
+                    Some(line) => BusEvent::Message { line: *line, payload },
+                    None => continue,
+                },
+                SubEvent::Lost => BusEvent::Lost,
+                SubEvent::Restored => BusEvent::Restored,
+            });
+        }
+    }
+}
+
+/// How many of `keys` go into one call.
+fn part(keys: &[&str]) -> usize {
+    let mut bytes = 0;
+    let fits = keys.iter().take(CHUNK).take_while(|key| {
+        bytes += key.len();
+        bytes <= CHUNK_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The keys that tag scripts work on; see `lua/tags.lua`.
+fn hashes(line: &Line, period: u64, operation: &'static str) -> Result<[String; 5]> {
+    checked(&line.seq, operation)?;
+    let hash = |period: u64| format!("{}{period}", line.tags);
+    // wrapping: at the very first period the names before it are only unused
+    let old = hash(period.wrapping_sub(2));
+    checked(&old, operation)?;
+    Ok([old, line.seq.clone(), hash(period.wrapping_add(1)), hash(period), hash(period.wrapping_sub(1))])
+}
+
+/// How long a period's hash is kept, in ms.
+fn keep(span: Duration, operation: &'static str) -> Result<u64> {
+    Ok(millis(span, operation)?.saturating_mul(2))
+}
+
+/// A tag's field in a hash, as in messages.
+fn field(tag: u64) -> String {
+    format!("{tag:016x}")
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

@@ -1,0 +1,126 @@
+//! The registry of scripts: one text each, loaded ahead, run by hash.
+
+use std::sync::OnceLock;
+
+use cache_core::{Reply, Result};
+use redis::{Arg, Cmd, FromRedisValue, ToRedisArgs};
+use tokio::time::timeout;
+
+use crate::connect::Link;
+use crate::error;
+
+/// How scripts publish. A parameter of theirs, since a sharded channel takes another verb.
+pub(crate) const PUBLISH: &str = "PUBLISH";
+
+/// A script and, once it was used, its SHA-1 in hex.
+#[derive(Debug)]
+pub(crate) struct Script {
+    body: &'static str,
+    hash: OnceLock<String>,
+}
+
+macro_rules! scripts {
+    ($($(#[doc = $doc:literal])+ $name:ident = $($part:literal)+;)+) => {
+        $(
+            $(#[doc = $doc])+
+            pub(crate) static $name: Script = Script {
+                body: concat!($(include_str!(concat!("lua/", $part, ".lua"))),+),
+                hash: OnceLock::new(),
+            };
+        )+
+
+        /// The texts to load into a server's script cache at connect.
+        pub(crate) static BODIES: &[&str] = &[$(concat!($(include_str!(concat!("lua/", $part, ".lua"))),+)),+];
+    };
+}
+
+scripts! {
+    /// Takes a lease where the key is not plainly missing.
+    LEASEX = "frame" "leasex";
+    /// Takes a lease on servers before Redis 7.
+    SETNXGET = "setnxget";
+    /// Flags a lease as waited for.
+    WAIT = "frame" "wait";
+    /// Prolongs a lease.
+    RENEW = "frame" "renew";
+    /// Fills a key whose lease is held.
+    FILL = "frame" "fill";
+    /// Replaces a value by its stamp.
+    REFRESH = "frame" "refresh";
+    /// Gives a lease back.
+    RELEASE = "frame" "release";
+    /// Changes keys, numbers and publishes it.
+    CHANGE = "frame" "seq" "change";
+    /// Bumps a tag.
+    BUMP = "seq" "tags" "bump";
+    /// Reads tag generations.
+    GENERATIONS = "seq" "tags" "generations";
+    /// Reads the last number as only a writable primary can.
+    BEAT = "seq" "beat";
+    /// Compares and sets.
+    CAS = "cas";
+    /// Compares and deletes.
+    CAD = "cad";
+    /// Adds to a counter.
+    ADD = "add";
+}
+
+impl Script {
+    /// A call with `keys`; arguments are added by [`Call::arg`].
+    pub(crate) fn on<K: ToRedisArgs>(&'static self, keys: &[K]) -> Call {
+        let hash = self.hash.get_or_init(|| redis::Script::new(self.body).get_hash().to_owned());
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(hash).arg(keys.len());
+        for key in keys {
+            command.arg(key);
+        }
+        Call { script: self, command }
+    }
+}
+
+/// One run of a script.
+#[derive(Debug)]
+pub(crate) struct Call {
+    script: &'static Script,
+    command: Cmd,
+}
+
+impl Call {
+    pub(crate) fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Runs it: one round trip, or two when the server has lost the script. Then the text is sent along, which
+    /// stores it again and needs no more permission than running it.
+    pub(crate) async fn run<T: FromRedisValue>(self, link: &Link, operation: &'static str) -> Result<T> {
+        match link.call(operation, &self.command).await {
+            Err(error) if error.reply() == Some(Reply::NoScript) => link.call(operation, &self.with_text()).await,
+            answer => answer,
+        }
+    }
+
+    fn with_text(&self) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.script.body);
+        for arg in self.command.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = arg {
+                command.arg(bytes);
+            }
+        }
+        command
+    }
+}
+
+/// Ends `work`, which may take several round trips, within the deadline of one.
+pub(crate) async fn within<T>(
+    link: &Link,
+    operation: &'static str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let span = link.config().knobs.timeout;
+    timeout(span, work).await.unwrap_or_else(|_| Err(error::timeout(operation, span)))
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
