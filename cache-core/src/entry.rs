@@ -105,7 +105,7 @@ impl Entry {
     }
 
     /// Remembers the decoded value; the first one stays.
-    pub fn remember<V: Any + Send + Sync>(&self, value: Arc<V>) {
+    pub fn remember(&self, value: Arc<dyn Any + Send + Sync>) {
         // losing the race is fine: both values were decoded from the same payload
         let _ = self.decoded.set(value);
     }

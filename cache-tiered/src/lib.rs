@@ -1,1 +1,30 @@
-//! Skeleton.
+//! The engine of the Strata cache: near and far tiers, one load per key, bounded staleness, typed caches.
+//!
+//! * [`Tiered`]: a near store, a far store, or both, kept coherent; built with [`Tiered::builder`].
+//! * [`Cache`]: a typed cache over one key space of it.
+//! * [`Policy`]: how entries live. [`Loaded`]: what a loader may decide. [`Answer`]: what a get tells.
+//! * [`coherence`]: the protocol as pure state, shared with its proof.
+
+mod answer;
+mod builder;
+mod cache;
+mod cache_builder;
+mod cache_key;
+pub mod coherence;
+mod engine;
+mod flight;
+mod loaded;
+mod plain;
+mod policy;
+mod service;
+mod space;
+mod tiered;
+
+pub use answer::{Answer, Freshness, StaleReason, Tier};
+pub use builder::TieredBuilder;
+pub use cache::Cache;
+pub use cache_builder::{CacheBuilder, DefaultCodec, NoCodec};
+pub use cache_key::{CacheKey, KeyText};
+pub use loaded::Loaded;
+pub use policy::Policy;
+pub use tiered::Tiered;

@@ -1,0 +1,152 @@
+//! Building a tiered cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::{CacheService, Clock, LocalStore, Result};
+
+use crate::Tiered;
+use crate::engine::{Engine, Options, Setup, check_name};
+use crate::policy::all_mistakes;
+
+/// Builds a [`Tiered`].
+#[derive(Debug)]
+#[must_use]
+pub struct TieredBuilder {
+    near: Option<Arc<dyn LocalStore>>,
+    far: Option<Arc<dyn CacheService>>,
+    namespace: String,
+    buckets: usize,
+    options: Options,
+    clock: Clock,
+}
+
+impl Default for TieredBuilder {
+    fn default() -> Self {
+        Self {
+            near: None,
+            far: None,
+            namespace: "strata".to_owned(),
+            buckets: 1,
+            options: Options::default(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl TieredBuilder {
+    /// The store in process memory.
+    pub fn near(mut self, near: impl LocalStore) -> Self {
+        self.near = Some(Arc::new(near));
+        self
+    }
+
+    /// A store in process memory that other caches of the process use too: one budget for all.
+    pub fn shared_near(mut self, near: Arc<dyn LocalStore>) -> Self {
+        self.near = Some(near);
+        self
+    }
+
+    /// The store that processes share.
+    pub fn far(mut self, far: impl CacheService) -> Self {
+        self.far = Some(Arc::new(far));
+        self
+    }
+
+    /// What all keys of this cache begin with; processes that share values name the same. Default `strata`.
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.namespace = name.into();
+        self
+    }
+
+    /// D: while connected, no value invalidated longer ago is served. A beat is sent every third of it. At least
+    /// 100 ms; default 2 s.
+    pub fn bound(mut self, bound: Duration) -> Self {
+        self.options.bound = bound;
+        self
+    }
+
+    /// D_out: how long a value may be served, marked unconfirmed, while the far store can't be heard. Zero is strict:
+    /// the origin is asked. Default 30 s.
+    pub fn outage(mut self, window: Duration) -> Self {
+        self.options.outage = window;
+        self
+    }
+
+    /// The longest ttl that caches of this namespace may use; the same in every process. Tag generations are kept for two
+    /// such periods. Default 7 days.
+    pub fn max_ttl(mut self, ttl: Duration) -> Self {
+        self.options.max_ttl = ttl;
+        self
+    }
+
+    /// How long the lease of a load lasts; renewed at a third while the load lives. At least 100 ms; default 5 s.
+    pub fn lease(mut self, span: Duration) -> Self {
+        self.options.lease = span;
+        self
+    }
+
+    /// The number of buckets that keys are spread over, each with its own line of changes in one cluster slot. Fixed
+    /// for the life of a namespace. Default 1; 64 suits a cluster.
+    pub fn buckets(mut self, buckets: usize) -> Self {
+        self.buckets = buckets;
+        self
+    }
+
+    /// Allows a far store without an invalidation stream: near entries then live for at most `ttl_cap`, and that is
+    /// the only bound on staleness.
+    pub fn incoherent(mut self, ttl_cap: Duration) -> Self {
+        self.options.incoherent = Some(ttl_cap);
+        self
+    }
+
+    /// The clock that everything reads. Default: the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds and starts the cache: subscribes to the far store's changes and sends the first beat.
+    ///
+    /// # Errors
+    /// `Config` that lists every mistake; what the far store says if it can't be subscribed to.
+    pub async fn build(self) -> Result<Tiered> {
+        let Self { near, far, namespace, buckets, options, clock } = self;
+        let mut found = Vec::new();
+        if let Err(error) = check_name("namespace", &namespace) {
+            found.push(error.message().to_owned());
+        }
+        if near.is_none() && far.is_none() {
+            found.push("neither a near nor a far store is given".to_owned());
+        }
+        if buckets == 0 || buckets > 16_384 {
+            found.push(format!("buckets is {buckets}; it must be from 1 to 16384"));
+        }
+        for (name, span) in [("bound", options.bound), ("lease", options.lease)] {
+            if span < Duration::from_millis(100) || span > Duration::from_secs(3600) {
+                found.push(format!("{name} is {span:?}; it must be from 100 ms to 1 h"));
+            }
+        }
+        if options.max_ttl.is_zero() || options.max_ttl > cache_core::MAX_TTL {
+            found.push(format!("max_ttl is {:?}; it must be over zero and at most ten years", options.max_ttl));
+        }
+        let heard = far.as_ref().is_none_or(|far| far.bus().is_some());
+        match options.incoherent {
+            None if near.is_some() && !heard => {
+                let text = "the far store has no invalidation stream; say .incoherent(ttl_cap) to build a cache whose \
+                            near entries are bounded by that ttl alone";
+                found.push(text.to_owned());
+            }
+            Some(cap) if cap.is_zero() => {
+                found.push("the ttl cap of incoherent is zero; leave the near store out".to_owned())
+            }
+            Some(_) if heard => {
+                found.push("incoherent is set, but the far store can be heard; leave it out".to_owned())
+            }
+            _ => {}
+        }
+        all_mistakes(&found)?;
+        let engine = Engine::start(Setup { near, far, namespace, lines: buckets, options, clock }).await?;
+        Ok(Tiered::new(engine))
+    }
+}

@@ -1,0 +1,385 @@
+//! The typed cache.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::codec::Codec;
+use cache_core::observe::Metric;
+use cache_core::{Change, Entry, Error, ErrorKind, Result, Tags};
+
+use crate::answer::{Answer, Freshness, Served, Tier};
+use crate::engine::{Engine, Probe};
+use crate::loaded::{Loaded, Loader, Produced};
+use crate::space::Space;
+use crate::{CacheKey, KeyText, Policy, Tiered};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A cache of values of type `V` under keys of type `K`, over the tiers of a [`Tiered`].
+///
+/// A handle: clones share everything. A near hit decodes nothing, allocates nothing and never awaits.
+///
+/// ```
+/// # use cache_core::{Memory, codec::Raw, memory::LocalMemory};
+/// # use cache_tiered::Tiered;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> cache_core::Result<()> {
+/// let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(Memory::new()).build().await?;
+/// let names = tiered.cache::<String>("names").keyed::<u64>().codec(Raw).build()?;
+///
+/// let name = names.get_or_load(&42, async || Ok::<_, std::io::Error>("Ada".to_owned())).await?;
+/// assert_eq!(*name, "Ada");
+///
+/// names.invalidate(&42).await?;
+/// assert!(names.get(&42).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Cache<V, K: ?Sized = str> {
+    tiered: Tiered,
+    prefix: Arc<str>,
+    reader: Arc<Reader<V>>,
+    space: Arc<Space>,
+    keys: PhantomData<fn(&K)>,
+}
+
+impl<V, K> Cache<V, K>
+where
+    V: Send + Sync + 'static,
+    K: CacheKey + ?Sized,
+{
+    pub(crate) fn new(tiered: Tiered, space: &str, codec: impl Codec<V>, id: u32, policy: Policy) -> Self {
+        let prefix = tiered.engine().names.near_prefix(space).into();
+        let reader = Arc::new(Reader { codec: Box::new(codec), id });
+        let accepts = Arc::clone(&reader);
+        let accepts = Box::new(move |entry: &Entry| accepts.read(entry).is_some());
+        Self { tiered, prefix, reader, space: Arc::new(Space { policy, accepts }), keys: PhantomData }
+    }
+
+    /// The tiers below.
+    #[must_use]
+    pub const fn tiered(&self) -> &Tiered {
+        &self.tiered
+    }
+
+    /// The value under `key`, from near or far; never loads. `None` for a miss and for a remembered "there is nothing".
+    ///
+    /// Costs no round trip on a near hit, else one.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad key; what the far store says if it had to be asked.
+    pub async fn get(&self, key: &K) -> Result<Option<Arc<V>>> {
+        match self.probe(key)? {
+            Probed::Hit(value) => Ok(value),
+            Probed::Miss(text) => Box::pin(self.get_slow(text)).await.map(|answer| answer.and_then(|a| a.value)),
+        }
+    }
+
+    /// As [`get`](Self::get), and tells tier, freshness, age and version. `None` is a miss; an answer without value is
+    /// a remembered "there is nothing".
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn lookup(&self, key: &K) -> Result<Option<Answer<V>>> {
+        let text = self.text(key)?;
+        Box::pin(self.get_slow(text)).await
+    }
+
+    /// The value under `key`; on a miss `loader` is run to get it, once for all callers of all processes that miss
+    /// together.
+    ///
+    /// The loader runs in a task of its own: a caller that goes away does not end it while others wait; when the last
+    /// one goes, it is cancelled and its lease given back. It must end within the policy's `load_deadline`.
+    /// A near hit costs no round trip, a far hit one, a miss three and the load.
+    ///
+    /// # Errors
+    /// `Loader` with the loader's error, shared by all callers that waited; `Timeout` past the deadline; `Invalid` for a
+    /// bad key. A far store that fails is no error here: the loader is run.
+    pub async fn get_or_load<F, Fut, E>(&self, key: &K, loader: F) -> Result<Arc<V>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let value = match self.probe(key)? {
+            Probed::Hit(value) => value,
+            Probed::Miss(text) => {
+                let loader = self.erase(async move || loader().await.map(Loaded::value));
+                Box::pin(self.load_slow(text, loader)).await?.value
+            }
+        };
+        value.ok_or_else(|| {
+            Error::new(ErrorKind::Loader, "the key is remembered as having nothing; use find_or_load where that may be")
+        })
+    }
+
+    /// As [`get_or_load`](Self::get_or_load) for values that may not exist: a loader's `None` is remembered for the
+    /// policy's `negative_ttl`.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn find_or_load<F, Fut, E>(&self, key: &K, loader: F) -> Result<Option<Arc<V>>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        match self.probe(key)? {
+            Probed::Hit(value) => Ok(value),
+            Probed::Miss(text) => {
+                let loader = self.erase(async move || loader().await.map(Loaded::from));
+                Ok(Box::pin(self.load_slow(text, loader)).await?.value)
+            }
+        }
+    }
+
+    /// As [`find_or_load`](Self::find_or_load) with a loader that decides about ttl, tags and storing, and an answer
+    /// that tells tier, freshness, age and version.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn load_with<F, Fut, E>(&self, key: &K, loader: F) -> Result<Answer<V>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let (text, loader) = (self.text(key)?, self.erase(loader));
+        Box::pin(self.load_slow(text, loader)).await
+    }
+
+    /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
+    pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
+        let texts: Vec<Result<String>> = keys.iter().map(|key| self.text(key)).collect();
+        let good: Vec<String> = texts.iter().filter_map(|text| text.as_ref().ok().cloned()).collect();
+        let mut served = self.engine().get_many(&good, &self.space).await.into_iter();
+        let mut results = Vec::with_capacity(keys.len());
+        for text in texts {
+            results.push(match text {
+                Ok(_) => match served.next().unwrap_or(Ok(None)) {
+                    Ok(found) => self.finish_get(found).map(|answer| answer.and_then(|a| a.value)),
+                    Err(error) => Err(self.failed(error)),
+                },
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// Stores a value for everybody, in the far store's order. One round trip.
+    ///
+    /// When it returns, no process reads an older value from the far store, this one reads none at all, and others read
+    /// none after the bound. If the store refuses the value, the key is left missing, never with an old value.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Codec` and `Invalid` before anything is touched; what the far store says.
+    pub async fn set(&self, key: &K, value: V) -> Result<()> {
+        self.store(key, Loaded::value(value)).await
+    }
+
+    /// As [`set`](Self::set) with a ttl, tags and a row version of its own.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub async fn store(&self, key: &K, loaded: Loaded<V>) -> Result<()> {
+        let at = self.engine().names.locate(&self.text(key)?)?;
+        let produced = self.reader.encode(loaded)?;
+        if let Some(ttl) = produced.ttl {
+            cache_core::check_ttl(ttl)?;
+        }
+        let applied = self.engine().put(at, produced, &self.space.policy).await?;
+        if applied.stored {
+            return Ok(());
+        }
+        let text = "the far store removed the old value and refused the new one; its memory may be full";
+        Err(Error::new(ErrorKind::Overloaded, text).with_operation("set"))
+    }
+
+    /// Never serve the value under `key` again, from any tier of any process. One round trip; returns when it is
+    /// acknowledged.
+    ///
+    /// After it returned, this process serves nothing older, other processes serve nothing older than the bound, and no
+    /// load that began before it is stored.
+    ///
+    /// # Errors
+    /// What the far store says: the key is then invalid in this process, and is retried in the background for the
+    /// others.
+    pub async fn invalidate(&self, key: &K) -> Result<()> {
+        self.invalidate_many(&[key]).await
+    }
+
+    /// As [`invalidate`](Self::invalidate) for many keys: one round trip.
+    ///
+    /// # Errors
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_many(&self, keys: &[&K]) -> Result<()> {
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            places.push(self.engine().names.locate(&self.text(key)?)?);
+        }
+        self.engine().change(places, Change::Delete).await.map(|_| ())
+    }
+
+    #[inline]
+    fn engine(&self) -> &Arc<Engine> {
+        self.tiered.engine()
+    }
+
+    fn text(&self, key: &K) -> Result<String> {
+        let mut text = KeyText::new(&self.prefix);
+        key.write(&mut text);
+        text.as_str().map(str::to_owned)
+    }
+
+    /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
+    #[inline]
+    fn probe(&self, key: &K) -> Result<Probed<V>> {
+        let mut text = KeyText::new(&self.prefix);
+        key.write(&mut text);
+        let text = text.as_str()?;
+        Ok(self.near(text).map_or_else(|| Probed::Miss(text.to_owned()), Probed::Hit))
+    }
+
+    /// The value near, or `Some(None)` for a remembered "there is nothing".
+    #[inline]
+    fn near(&self, text: &str) -> Option<Option<Arc<V>>> {
+        let engine = self.engine();
+        let Probe::Hit(entry, freshness) = engine.probe(text) else { return None };
+        let value = match entry.decoded::<V>() {
+            Some(value) if entry.header().codec == self.reader.id => Some(value),
+            _ => self.reader.read(&entry)?,
+        };
+        engine.counters.count(Metric::NearHit);
+        if freshness != Freshness::WithinBound {
+            engine.counters.count(Metric::StaleServed);
+        }
+        Some(value)
+    }
+
+    async fn get_slow(&self, text: String) -> Result<Option<Answer<V>>> {
+        let found = self.engine().get(&text, &self.space).await.map_err(|error| self.failed(error))?;
+        self.finish_get(found)
+    }
+
+    fn finish_get(&self, found: Option<Served>) -> Result<Option<Answer<V>>> {
+        match found {
+            Some(served) => self.answer(&served).map(Some),
+            None => {
+                self.engine().counters.count(Metric::Miss);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn load_slow(&self, text: String, loader: Loader) -> Result<Answer<V>> {
+        let served = self.engine().load(&text, &self.space, loader).await.map_err(|error| self.failed(error))?;
+        self.answer(&served)
+    }
+
+    fn answer(&self, served: &Served) -> Result<Answer<V>> {
+        let Served { entry, tier, freshness } = served;
+        let header = entry.header();
+        let Some(value) = self.reader.read(entry) else {
+            // two caches of different types share a flight only if they share a space's name
+            let text = "the space is used with two types of value at once; give each type a space of its own";
+            return Err(self.failed(Error::new(ErrorKind::Codec, text)));
+        };
+        let engine = self.engine();
+        engine.counters.count(match tier {
+            Tier::Near => Metric::NearHit,
+            Tier::Far => Metric::FarHit,
+            Tier::Origin => Metric::OriginHit,
+        });
+        if matches!(freshness, Freshness::Stale(_)) {
+            engine.counters.count(Metric::StaleServed);
+        }
+        let now = engine.time.ms(&engine.clock, engine.clock.now());
+        Ok(Answer {
+            value,
+            tier: *tier,
+            freshness: *freshness,
+            age: Duration::from_millis(now.saturating_sub(header.created)),
+            row: header.row,
+            stamp: header.stamp,
+        })
+    }
+
+    fn failed(&self, error: Error) -> Error {
+        self.engine().counters.count(Metric::Failed);
+        error
+    }
+
+    /// A loader whose result is already encoded.
+    fn erase<F, Fut, E>(&self, loader: F) -> Loader
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let reader = Arc::clone(&self.reader);
+        Box::new(move || Box::pin(async move { reader.encode(loader().await.map_err(Error::loader)?) }))
+    }
+}
+
+/// What the near store says of a key.
+enum Probed<V> {
+    Hit(Option<Arc<V>>),
+    /// Nothing; this is the key's text, for the slow path.
+    Miss(String),
+}
+
+/// The codec of a cache, and the id that its frames carry.
+struct Reader<V> {
+    codec: Box<dyn Codec<V>>,
+    id: u32,
+}
+
+impl<V: Send + Sync + 'static> Reader<V> {
+    /// The entry's value, decoded at most once; `Some(None)` for a remembered "there is nothing", outer `None` if it is
+    /// none of ours.
+    fn read(&self, entry: &Entry) -> Option<Option<Arc<V>>> {
+        if entry.header().codec != self.id {
+            return None;
+        }
+        if entry.header().is_negative() {
+            return Some(None);
+        }
+        if let Some(value) = entry.decoded::<V>() {
+            return Some(Some(value));
+        }
+        let value = Arc::new(self.codec.decode(entry.payload()).ok()?);
+        entry.remember(Arc::clone(&value) as _);
+        Some(Some(value))
+    }
+
+    fn encode(&self, loaded: Loaded<V>) -> Result<Produced> {
+        let Loaded { value, ttl, tags, row, store } = loaded;
+        let payload = value.as_ref().map(|value| self.codec.encode(value)).transpose()?;
+        let decoded = value.map(|value| Arc::new(value) as _);
+        Ok(Produced { payload, decoded, codec: self.id, ttl, tags: Tags::new(tags)?, row, store })
+    }
+}
+
+impl<V, K: ?Sized> Clone for Cache<V, K> {
+    fn clone(&self) -> Self {
+        Self {
+            tiered: self.tiered.clone(),
+            prefix: Arc::clone(&self.prefix),
+            reader: Arc::clone(&self.reader),
+            space: Arc::clone(&self.space),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<V, K: ?Sized> fmt::Debug for Cache<V, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("prefix", &self.prefix)
+            .field("policy", &self.space.policy)
+            .finish_non_exhaustive()
+    }
+}

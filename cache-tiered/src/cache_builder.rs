@@ -1,0 +1,101 @@
+//! Building a typed cache.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use cache_core::codec::Codec;
+use cache_core::{Result, Tags};
+
+use crate::cache::Cache;
+use crate::engine::check_name;
+use crate::policy::all_mistakes;
+use crate::{CacheKey, Policy, Tiered};
+
+/// The codec that a typed cache uses unless told otherwise.
+#[cfg(feature = "bincode")]
+pub type DefaultCodec = cache_core::codec::Bincode;
+/// Stands where a codec must be named: the feature `bincode` is off, so there is no default.
+#[cfg(not(feature = "bincode"))]
+pub type DefaultCodec = NoCodec;
+
+/// Implements no codec: name one with [`CacheBuilder::codec`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCodec;
+
+/// Builds a [`Cache`] over one key space.
+#[derive(Debug)]
+#[must_use]
+pub struct CacheBuilder<V, K: ?Sized = str, C = DefaultCodec> {
+    tiered: Tiered,
+    space: String,
+    schema: u32,
+    policy: Policy,
+    codec: C,
+    types: PhantomData<fn(&K) -> V>,
+}
+
+impl<V> CacheBuilder<V> {
+    pub(crate) fn new(tiered: Tiered, space: String) -> Self {
+        Self { tiered, space, schema: 0, policy: Policy::default(), codec: DefaultCodec::default(), types: PhantomData }
+    }
+}
+
+impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
+    /// With keys of type `K2` instead of strings.
+    pub fn keyed<K2: CacheKey + ?Sized>(self) -> CacheBuilder<V, K2, C> {
+        let Self { tiered, space, schema, policy, codec, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, codec, types: PhantomData }
+    }
+
+    /// With another codec.
+    pub fn codec<C2: Codec<V>>(self, codec: C2) -> CacheBuilder<V, K, C2> {
+        let Self { tiered, space, schema, policy, codec: _, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, codec, types: PhantomData }
+    }
+
+    /// With a name for the layout of `V`, such as `"product v3"`: values written under another name are a miss. Change
+    /// it when a codec without field names would read old bytes as something else.
+    pub fn schema(mut self, name: &str) -> Self {
+        // the codec's number takes the low byte of the id
+        self.schema = u32::try_from(Tags::hash(name) >> 40).unwrap_or(0) << 8;
+        self
+    }
+
+    /// How entries live.
+    pub fn policy(mut self, policy: impl Into<Policy>) -> Self {
+        self.policy = policy.into();
+        self
+    }
+
+    /// How long values are fresh. Short for a [`policy`](Self::policy) with only that changed.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.policy.ttl = ttl;
+        self
+    }
+}
+
+impl<V, K, C> CacheBuilder<V, K, C>
+where
+    V: Send + Sync + 'static,
+    K: CacheKey + ?Sized,
+    C: Codec<V>,
+{
+    /// Builds the cache.
+    ///
+    /// # Errors
+    /// `Config` that lists every mistake in the space's name and the policy.
+    pub fn build(self) -> Result<Cache<V, K>> {
+        let Self { tiered, space, schema, policy, codec, types: _ } = self;
+        let mut found = policy.mistakes();
+        if let Err(error) = check_name("space", &space) {
+            found.push(error.message().to_owned());
+        }
+        let most = tiered.engine().options.max_ttl;
+        if policy.ttl > most || policy.negative_ttl > most {
+            found.push(format!("a ttl is longer than {most:?}, the namespace's max_ttl; raise it in every process"));
+        }
+        all_mistakes(&found)?;
+        let id = schema | u32::from(codec.id());
+        Ok(Cache::new(tiered, &space, codec, id, policy))
+    }
+}

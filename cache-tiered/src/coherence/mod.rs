@@ -1,0 +1,20 @@
+//! The coherence protocol as pure state: no clock, no I/O, no lock.
+//!
+//! [`Track`] follows one numbered line of changes: what was applied, which epoch it is, until when near entries are
+//! trusted. [`Fence`] knows which loads are in flight and which of them may still install what they bring. [`View`]
+//! is what a near hit reads of a `Track`: a few atomics.
+//!
+//! The same types run in the product, in the model checker and in the simulation. Each rule names the mutation that
+//! the model must catch when the rule is broken.
+
+mod fence;
+pub mod mutate;
+mod ring;
+mod track;
+mod view;
+
+pub use fence::{Fence, FlightId};
+pub use ring::Ring;
+pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
+pub(crate) use view::UNCONFIRMED;
+pub use view::View;

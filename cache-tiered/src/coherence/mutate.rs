@@ -1,0 +1,138 @@
+//! Deliberate breakages of single rules, to show that model, simulation and harness would see them.
+//!
+//! Compiled in only with the feature `mutate`, which refuses a build without debug assertions. Without it every
+//! question is answered `false` at compile time.
+
+#[cfg(all(feature = "mutate", not(debug_assertions)))]
+compile_error!("the feature `mutate` breaks coherence on purpose and can't be in a release build");
+
+/// A rule that can be broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Mutation {
+    /// The lease is taken after the origin was read.
+    LeaseAfterLoad = 1,
+    /// A fill does not compare its token.
+    NoCas,
+    /// The acknowledgement of an own invalidation does not purge.
+    NoPost,
+    /// The acknowledgement purges only if its number was not yet applied.
+    AckDedupesOnly,
+    /// Near entries are served without trust.
+    NoTrust,
+    /// Trust is counted from the reply of a beat.
+    TrustFromReply,
+    /// A beat that finds a gap renews trust and ignores the gap.
+    IgnoreGap,
+    /// A gap moves the base but begins no epoch.
+    GapNoEpoch,
+    /// A flight older than the epoch installs.
+    NoFlightEpoch,
+    /// A flight is joined while there is no trust.
+    JoinUntrusted,
+    /// An invalidation does not detach the flight of its key.
+    NoDetach,
+    /// An invalidation detaches only flights, and only when the near store holds the key.
+    NoPoison,
+    /// A detached flight installs.
+    DetachedInstalls,
+    /// A detached flight does not purge its key when it ends.
+    DetachedNoPurge,
+    /// The value of a rejected fill is installed.
+    InstallRejected,
+    /// The value of a rejected fill is returned without looking at the far store again.
+    ReturnRejected,
+    /// A change publishes before it removes.
+    PublishFirst,
+    /// A sequence that went back is taken for a late reply.
+    IgnoreReset,
+    /// A beat that made the sequence begins no epoch.
+    CreatedNoEpoch,
+    /// A tag's bump is not remembered.
+    NoTagBump,
+    /// `s0` is read when the load ends.
+    S0AfterLoad,
+    /// Generations are not asked for entries older than the epoch.
+    NoGenerations,
+    /// The far store's floor is ignored.
+    IgnoreFloor,
+    /// A load under a hold is stored.
+    HoldFills,
+    /// A flight that met a hold stays joinable.
+    HoldJoinable,
+    /// A near hit reads trust after it read the entry.
+    TrustAfterEntry,
+    /// Entries are confirmed in the epoch that holds when the reply comes.
+    ConfirmLate,
+    /// The outage window is counted from the last serving.
+    OutageFromServe,
+}
+
+impl Mutation {
+    /// Every mutation.
+    pub const ALL: &[Self] = &[
+        Self::LeaseAfterLoad,
+        Self::NoCas,
+        Self::NoPost,
+        Self::AckDedupesOnly,
+        Self::NoTrust,
+        Self::TrustFromReply,
+        Self::IgnoreGap,
+        Self::GapNoEpoch,
+        Self::NoFlightEpoch,
+        Self::JoinUntrusted,
+        Self::NoDetach,
+        Self::NoPoison,
+        Self::DetachedInstalls,
+        Self::DetachedNoPurge,
+        Self::InstallRejected,
+        Self::ReturnRejected,
+        Self::PublishFirst,
+        Self::IgnoreReset,
+        Self::CreatedNoEpoch,
+        Self::NoTagBump,
+        Self::S0AfterLoad,
+        Self::NoGenerations,
+        Self::IgnoreFloor,
+        Self::HoldFills,
+        Self::HoldJoinable,
+        Self::TrustAfterEntry,
+        Self::ConfirmLate,
+        Self::OutageFromServe,
+    ];
+}
+
+#[cfg(feature = "mutate")]
+mod switch {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Mutation;
+
+    static ACTIVE: AtomicU8 = AtomicU8::new(0);
+
+    /// Breaks one rule in this process, or none.
+    pub fn set(mutation: Option<Mutation>) {
+        ACTIVE.store(mutation.map_or(0, |m| m as u8), Ordering::SeqCst);
+    }
+
+    /// Whether `mutation` is active.
+    #[must_use]
+    pub fn broken(mutation: Mutation) -> bool {
+        ACTIVE.load(Ordering::Relaxed) == mutation as u8
+    }
+}
+
+#[cfg(not(feature = "mutate"))]
+mod switch {
+    use super::Mutation;
+
+    /// Never: rules can't be broken in this build.
+    #[must_use]
+    #[inline]
+    pub const fn broken(_: Mutation) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

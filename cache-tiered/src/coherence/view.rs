@@ -1,0 +1,87 @@
+//! What a near hit reads of a track.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cache_core::Tick;
+
+use super::Track;
+
+/// The atomics of one line that near hits read: trust, epoch, the last clear.
+///
+/// A hit reads in the order: trust, entry, epoch and clear, clock. Trust read first proves that every change
+/// acknowledged `D` before its end was applied before the entry was looked up; the clock read last proves that the
+/// caller was not paused past that end. [`publish`](Self::publish) stores in the opposite order.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct View {
+    trust_until: AtomicU64,
+    epoch: AtomicU64,
+    cleared: AtomicU64,
+    applied: AtomicU64,
+    outage: AtomicBool,
+}
+
+impl View {
+    /// The view of `track`.
+    #[must_use]
+    pub fn new(track: &Track) -> Self {
+        let view = Self {
+            trust_until: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            outage: AtomicBool::new(false),
+        };
+        view.publish(track);
+        view
+    }
+
+    /// Shows `track`. Called under the lock that guards it.
+    pub fn publish(&self, track: &Track) {
+        self.applied.store(track.applied(), Ordering::Release);
+        self.cleared.store(track.cleared(), Ordering::Release);
+        self.epoch.store(track.epoch(), Ordering::Release);
+        self.trust_until.store(track.trust_until().as_nanos(), Ordering::Release);
+    }
+
+    /// The moment from which near entries aren't trusted.
+    #[must_use]
+    #[inline]
+    pub fn trust_until(&self) -> Tick {
+        Tick::from_nanos(self.trust_until.load(Ordering::Acquire))
+    }
+
+    /// The epoch.
+    #[must_use]
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The number up to which every change was applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// The number of the last clear; entries with a lower `s0` are gone.
+    #[must_use]
+    #[inline]
+    pub fn cleared(&self) -> u64 {
+        self.cleared.load(Ordering::Acquire)
+    }
+
+    /// Whether trust has lapsed *and* a beat sent after that failed: the process is cut off.
+    #[must_use]
+    pub fn outage(&self) -> bool {
+        self.outage.load(Ordering::Acquire)
+    }
+
+    /// Enters or leaves the outage; says whether that is news.
+    pub fn set_outage(&self, outage: bool) -> bool {
+        self.outage.swap(outage, Ordering::AcqRel) != outage
+    }
+}
+
+/// The epoch of entries that were loaded while cut off: they belong to none.
+pub(crate) const UNCONFIRMED: u64 = u64::MAX;

@@ -1,0 +1,128 @@
+//! Reading many keys: one near pass, one far round trip a line.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cache_core::observe::Metric;
+use cache_core::{Found, Result};
+
+use super::read::{Driving, Probe};
+use super::trust::Footing;
+use super::{Engine, Where};
+use crate::answer::{Served, Tier};
+use crate::flight::{Boarding, Outcome, Seat};
+use crate::space::Space;
+
+/// What is still to be done for one position of a batch.
+enum Pending {
+    /// This call reads it.
+    Lead(Where, Seat),
+    /// Another call does.
+    Join(Seat),
+}
+
+impl Engine {
+    /// The entries under `near_keys`, in order. One key's error does not touch another's result.
+    pub(crate) async fn get_many(
+        self: &Arc<Self>,
+        near_keys: &[String],
+        space: &Arc<Space>,
+    ) -> Vec<Result<Option<Served>>> {
+        let mut results: Vec<Option<Result<Option<Served>>>> = Vec::with_capacity(near_keys.len());
+        let mut leads: HashMap<usize, Vec<(usize, Where, Seat)>> = HashMap::new();
+        let mut joins = Vec::new();
+        for (index, key) in near_keys.iter().enumerate() {
+            results.push(match self.probe_for(key, space) {
+                Probe::Hit(entry, freshness) => Some(Ok(Some(Served { entry, tier: Tier::Near, freshness }))),
+                Probe::Suspect(_) | Probe::Miss => match self.pend(key).await {
+                    Ok(None) => Some(Ok(None)),
+                    Ok(Some(Pending::Join(seat))) => {
+                        self.counters.count(Metric::Joined);
+                        joins.push((index, seat));
+                        None
+                    }
+                    Ok(Some(Pending::Lead(at, seat))) => {
+                        leads.entry(at.line).or_default().push((index, at, seat));
+                        None
+                    }
+                    Err(error) => Some(Err(error)),
+                },
+            });
+        }
+        // leads first: a duplicate of a key in this very batch joined the flight that is led here
+        let mut reads = tokio::task::JoinSet::new();
+        for (_, group) in leads {
+            let (engine, space) = (Arc::clone(self), Arc::clone(space));
+            reads.spawn(async move { engine.read_group(group, &space).await });
+        }
+        while let Some(done) = reads.join_next().await {
+            for (index, result) in done.unwrap_or_default() {
+                results[index] = Some(result);
+            }
+        }
+        for (index, seat) in joins {
+            results[index] = Some(match seat.read().await {
+                Outcome::Done(served) => Ok(served),
+                Outcome::Failed(error) => Err(error),
+                Outcome::Abandoned => self.get(&near_keys[index], space).await,
+            });
+        }
+        results.into_iter().map(|result| result.unwrap_or_else(|| Err(self.unreachable()))).collect()
+    }
+
+    async fn pend(&self, near_key: &str) -> Result<Option<Pending>> {
+        let at = self.names.locate(near_key)?;
+        if self.far.is_none() {
+            return Ok(None);
+        }
+        if self.footing(at.line).await == Footing::CutOff {
+            return Err(self.unreachable());
+        }
+        Ok(Some(match self.board(&at, false) {
+            Boarding::Joined(seat) => Pending::Join(seat),
+            Boarding::Leads(seat) => Pending::Lead(at, seat),
+        }))
+    }
+
+    async fn read_group(
+        &self,
+        group: Vec<(usize, Where, Seat)>,
+        space: &Space,
+    ) -> Vec<(usize, Result<Option<Served>>)> {
+        let guards: Vec<Driving<'_>> =
+            group.iter().map(|(_, at, seat)| Driving { engine: self, at, flight: &seat.flight, done: false }).collect();
+        let sent = self.clock.now();
+        let keys: Vec<&str> = group.iter().map(|(_, at, _)| &*at.far).collect();
+        let frames = match &self.far {
+            Some(far) => far.call(&self.clock, &self.counters, far.leases().read_many(&keys)).await,
+            None => Ok(vec![None; keys.len()]),
+        };
+        let mut results = Vec::with_capacity(group.len());
+        for (position, ((index, at, seat), guard)) in group.iter().zip(guards).enumerate() {
+            let result = match &frames {
+                Ok(frames) => match frames.get(position).cloned().flatten() {
+                    Some(frame) => self.take(at, &Found { frame, left: None }, sent, space).await,
+                    None => Ok(None),
+                },
+                Err(error) => Err(error.clone()),
+            };
+            let outcome = match &result {
+                Ok(Some(entry)) => {
+                    self.conclude(at, &seat.flight, Some(entry), &space.policy);
+                    Outcome::Done(Some(Served::fresh(Arc::clone(entry), Tier::Far)))
+                }
+                Ok(None) => {
+                    self.conclude_empty(at, &seat.flight);
+                    Outcome::Done(None)
+                }
+                Err(error) => {
+                    self.conclude_empty(at, &seat.flight);
+                    Outcome::Failed(error.clone())
+                }
+            };
+            guard.end(outcome);
+            results.push((*index, result.map(|found| found.map(|entry| Served::fresh(entry, Tier::Far)))));
+        }
+        results
+    }
+}

@@ -1,0 +1,76 @@
+//! The far store behind a breaker.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cache_core::observe::{Counters, Metric};
+use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Result};
+
+use crate::plain::PlainLeases;
+use crate::policy::Breaker;
+
+/// How long the breaker stays open.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The far store: every call of a request passes its breaker; beats don't, they are the probe.
+#[derive(Debug)]
+pub(crate) struct Far {
+    store: Arc<dyn CacheService>,
+    plain: Option<PlainLeases>,
+    breaker: Mutex<Breaker>,
+}
+
+impl Far {
+    pub(crate) fn new(store: Arc<dyn CacheService>) -> Self {
+        let plain = store.leases().is_none().then(|| PlainLeases::new(Arc::clone(&store)));
+        Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)) }
+    }
+
+    pub(crate) fn store(&self) -> &dyn CacheService {
+        &*self.store
+    }
+
+    pub(crate) fn leases(&self) -> &dyn Leases {
+        match (&self.plain, self.store.leases()) {
+            (None, Some(leases)) => leases,
+            (Some(plain), _) => plain,
+            (None, None) => unreachable!("a store without leases got plain ones"),
+        }
+    }
+
+    pub(crate) fn bus(&self) -> Option<&dyn Bus> {
+        self.store.bus()
+    }
+
+    /// Runs a call if the breaker admits it, and tells the breaker how it went.
+    pub(crate) async fn call<T>(
+        &self,
+        clock: &Clock,
+        counters: &Counters,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        if !self.lock().admit(clock.now()) {
+            counters.count(Metric::FarSkipped);
+            let text = "the far store failed repeatedly and is given a pause";
+            return Err(Error::new(ErrorKind::Unavailable, text).with_store(self.store.name()).with_retry_after(PAUSE));
+        }
+        let result = call.await;
+        // what a store refuses on its merits says nothing about its health
+        let sick = matches!(&result, Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout));
+        if result.is_err() {
+            counters.count(Metric::FarFailed);
+        }
+        self.lock().report(clock.now(), !sick);
+        result
+    }
+
+    /// Notes the fate of a beat, which passes no breaker.
+    pub(crate) fn report(&self, clock: &Clock, success: bool) {
+        self.lock().report(clock.now(), success);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

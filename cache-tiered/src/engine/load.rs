@@ -1,0 +1,420 @@
+//! Loading: the lease, the loader, the fill.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::observe::Metric;
+use cache_core::{Entry, Error, ErrorKind, Frame, Lease, Result, Stamp, Wait, check_value};
+
+use super::read::{Driving, Probe};
+use super::trust::Footing;
+use super::{Engine, Far, Where};
+use crate::answer::{Freshness, Served, StaleReason, Tier};
+use crate::coherence::mutate::{Mutation, broken};
+use crate::flight::{Boarding, Flight, Outcome, Seat};
+use crate::loaded::{Loader, Produced};
+use crate::space::Space;
+
+/// The shortest and longest pause of a waiter between two looks, if no message wakes it.
+const POLL: (u64, u64) = (50, 250);
+
+/// How often a flight looks at the far store again when the key keeps changing under it.
+const MOST_ROUNDS: u32 = 64;
+
+/// What one round against the far store came to.
+enum Round {
+    /// An entry to serve and, if its flight may, to install.
+    Found(Arc<Entry>, Tier),
+    /// The lease is ours.
+    Granted(Held),
+    /// A guarded write is under way.
+    Barred,
+    /// Look again.
+    Again,
+}
+
+/// A lease that is given back when it is dropped unfilled.
+struct Held {
+    engine: Arc<Engine>,
+    at: Where,
+    token: Stamp,
+    filled: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.filled {
+            return;
+        }
+        let (engine, at, token) = (Arc::clone(&self.engine), self.at.clone(), self.token);
+        let release = async move {
+            if let Some(far) = &engine.far {
+                let channel = &engine.line(&at).names.channel;
+                // a lease that can't be given back runs out by itself
+                let _ = far.leases().release(&at.far, token, channel).await;
+            }
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(release);
+        }
+    }
+}
+
+impl Engine {
+    /// Near, far, origin. One load per key in the process; one per key among processes while the far store answers.
+    pub(crate) async fn load(self: &Arc<Self>, near_key: &str, space: &Arc<Space>, loader: Loader) -> Result<Served> {
+        let mut loader = Some(loader);
+        let mut missed = false;
+        loop {
+            let suspect = match self.probe_for(near_key, space) {
+                Probe::Hit(entry, freshness) => return Ok(Served { entry, tier: Tier::Near, freshness }),
+                Probe::Suspect(entry) => Some(entry),
+                Probe::Miss => None,
+            };
+            let at = self.names.locate(near_key)?;
+            let footing = if self.hears() { self.footing(at.line).await } else { Footing::Trusted };
+            let outcome = match self.board(&at, true) {
+                Boarding::Joined(seat) => {
+                    self.counters.count(Metric::Joined);
+                    let outcome = seat.ended().await;
+                    if !seat.flight.loads && matches!(outcome, Outcome::Done(None) | Outcome::Failed(_)) {
+                        // it only read; what it missed is loaded by a flight of our own
+                        missed = matches!(outcome, Outcome::Done(None));
+                        Outcome::Abandoned
+                    } else {
+                        outcome
+                    }
+                }
+                Boarding::Leads(seat) => {
+                    let Some(loader) = loader.take() else {
+                        return Err(Error::new(ErrorKind::Loader, "the load was cancelled"));
+                    };
+                    self.lead(&at, seat, space, loader, footing, missed, suspect).await
+                }
+            };
+            match outcome {
+                Outcome::Done(Some(served)) => return Ok(served),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Done(None) | Outcome::Abandoned => {}
+            }
+        }
+    }
+
+    /// Whether there is a far store whose changes can be heard.
+    fn hears(&self) -> bool {
+        self.far.as_ref().is_some_and(|far| far.bus().is_some())
+    }
+
+    /// Drives a flight: the read phase in the caller (a far hit needs no task), the rest in a task of its own.
+    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them again")]
+    async fn lead(
+        self: &Arc<Self>,
+        at: &Where,
+        seat: Seat,
+        space: &Arc<Space>,
+        loader: Loader,
+        footing: Footing,
+        missed: bool,
+        suspect: Option<Arc<Entry>>,
+    ) -> Outcome {
+        let flight = Arc::clone(&seat.flight);
+        let driving = Driving { engine: self, at, flight: &flight, done: false };
+        let mut far_works = footing == Footing::Trusted && self.far.is_some();
+        if far_works && !missed {
+            match self.read_phase(at, &flight, space, suspect).await {
+                Ok(Some((entry, tier))) => {
+                    self.conclude(at, &flight, Some(&entry), &space.policy);
+                    let outcome = Outcome::Done(Some(Served::fresh(entry, tier)));
+                    driving.end(outcome.clone());
+                    return outcome;
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Invalid => {
+                    self.conclude_empty(at, &flight);
+                    driving.end(Outcome::Failed(error.clone()));
+                    return Outcome::Failed(error);
+                }
+                Err(_) => far_works = false,
+            }
+        }
+        flight.missed();
+        let task = LoadTask {
+            engine: Arc::clone(self),
+            at: at.clone(),
+            flight: Arc::clone(&flight),
+            space: Arc::clone(space),
+            ended: false,
+        };
+        let handle = tokio::spawn(task.run(loader, far_works));
+        flight.set_task(handle.abort_handle());
+        driving.hand_over();
+        seat.ended().await
+    }
+}
+
+/// A flight's task from the miss on.
+struct LoadTask {
+    engine: Arc<Engine>,
+    at: Where,
+    flight: Arc<Flight>,
+    space: Arc<Space>,
+    ended: bool,
+}
+
+impl LoadTask {
+    async fn run(mut self, loader: Loader, far_works: bool) {
+        let deadline = self.space.policy.load_deadline;
+        let outcome = match tokio::time::timeout(deadline, self.body(loader, far_works)).await {
+            Ok(Ok(served)) => Outcome::Done(Some(served)),
+            Ok(Err(error)) => {
+                self.engine.conclude_empty(&self.at, &self.flight);
+                Outcome::Failed(error)
+            }
+            Err(_) => {
+                self.engine.conclude_empty(&self.at, &self.flight);
+                let text = format!("the load did not end within {deadline:?}");
+                Outcome::Failed(Error::new(ErrorKind::Timeout, text).with_operation("load"))
+            }
+        };
+        self.ended = true;
+        self.flight.end(outcome);
+    }
+
+    async fn body(&self, loader: Loader, far_works: bool) -> Result<Served> {
+        match &self.engine.far {
+            None => self.alone(loader).await,
+            Some(far) if far_works => self.leased(far, loader).await,
+            Some(_) => self.cut_off(loader).await,
+        }
+    }
+
+    /// Without a far store: load and install.
+    async fn alone(&self, loader: Loader) -> Result<Served> {
+        let s0 = self.s0();
+        let (produced, took) = self.produce(loader).await?;
+        let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
+        let (entry, _, _) = self.entry(produced, Stamp::random(), s0, took);
+        self.engine.conclude(&self.at, &self.flight, entry.1.then_some(&entry.0), &self.space.policy);
+        Ok(Served::fresh(entry.0, Tier::Origin))
+    }
+
+    /// While cut off from the far store: load, and keep the result for the outage window at most.
+    async fn cut_off(&self, loader: Loader) -> Result<Served> {
+        let s0 = self.s0();
+        let (produced, took) = self.produce(loader).await?;
+        let (entry, _, _) = self.entry(produced, Stamp::random(), s0, took);
+        if entry.1 {
+            self.engine.conclude_unconfirmed(&self.at, &self.flight, &entry.0, &self.space.policy);
+        } else {
+            self.engine.conclude_empty(&self.at, &self.flight);
+        }
+        Ok(Served::fresh(entry.0, Tier::Origin))
+    }
+
+    /// With the far store: take the lease, load, fill.
+    async fn leased(&self, far: &Far, loader: Loader) -> Result<Served> {
+        for _ in 0..MOST_ROUNDS {
+            match self.round(far).await {
+                Ok(Round::Found(entry, tier)) => return Ok(self.serve(entry, tier)),
+                Ok(Round::Granted(held)) => return self.fill(far, held, loader).await,
+                Ok(Round::Barred) => return self.barred(loader).await,
+                Ok(Round::Again) => {}
+                Err(_) => return self.cut_off(loader).await,
+            }
+        }
+        self.barred(loader).await
+    }
+
+    /// Asks for the lease once.
+    async fn round(&self, far: &Far) -> Result<Round> {
+        let engine = &self.engine;
+        let token = Stamp::random();
+        let sent = engine.clock.now();
+        let span = engine.options.lease;
+        let lease = far.call(&engine.clock, &engine.counters, far.leases().lease(&self.at.far, token, span)).await?;
+        Ok(match lease {
+            Lease::Granted => {
+                let held = Held { engine: Arc::clone(engine), at: self.at.clone(), token, filled: false };
+                Round::Granted(held)
+            }
+            Lease::Barred { .. } => Round::Barred,
+            Lease::Found(found) => match engine.take(&self.at, &found, sent, &self.space).await? {
+                Some(entry) => Round::Found(entry, Tier::Far),
+                None => {
+                    // found, but not to be served: a tag was bumped, or its time is over by our own clock
+                    let discard = far.leases().discard(&self.at.far, &found.frame);
+                    far.call(&engine.clock, &engine.counters, discard).await?;
+                    Round::Again
+                }
+            },
+            Lease::Held { holder, .. } => {
+                self.wait(far, holder).await?;
+                Round::Again
+            }
+        })
+    }
+
+    /// Waits for another holder of the lease: until a message, or a jittered moment later.
+    async fn wait(&self, far: &Far, holder: Stamp) -> Result<()> {
+        let engine = &self.engine;
+        engine.counters.count(Metric::LeaseWait);
+        // listening begins before the holder is told, so that its message can't be missed
+        let woken = self.flight.wake.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        let wait = far.call(&engine.clock, &engine.counters, far.leases().wait(&self.at.far, holder)).await?;
+        if let Wait::Flagged { left } = wait {
+            let poll = Duration::from_millis(fastrand::u64(POLL.0..=POLL.1));
+            let _ = tokio::time::timeout(poll.min(left.max(Duration::from_millis(1))), woken).await;
+        }
+        Ok(())
+    }
+
+    async fn fill(&self, far: &Far, mut held: Held, loader: Loader) -> Result<Served> {
+        let engine = &self.engine;
+        let s0 = self.s0();
+        let (produced, took) = self.renewing(far, &held, self.produce(loader)).await?;
+        let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
+        let ((entry, store), frame, ttl) = self.entry(produced, held.token, s0, took);
+        let bytes = frame.to_bytes(&self.at.far);
+        if !store || check_value(bytes.len(), far.store().max_value()).is_err() {
+            engine.conclude_empty(&self.at, &self.flight);
+            return Ok(Served::fresh(entry, Tier::Origin));
+        }
+        let channel = &engine.line(&self.at).names.channel;
+        let fill = far.leases().fill(&self.at.far, held.token, bytes, ttl, channel);
+        match far.call(&engine.clock, &engine.counters, fill).await {
+            Ok(true) => {
+                held.filled = true;
+                engine.counters.count(Metric::Filled);
+                Ok(self.serve(entry, Tier::Origin))
+            }
+            Ok(false) => {
+                held.filled = true;
+                engine.counters.count(Metric::FillRejected);
+                self.overtaken(far, entry).await
+            }
+            // whether it was stored is unknown; if it was, that was legal
+            Err(_) => {
+                engine.conclude_empty(&self.at, &self.flight);
+                Ok(Served::fresh(entry, Tier::Origin))
+            }
+        }
+    }
+
+    /// The fill was refused: the key was invalidated during the load. Another process may have read an older row than
+    /// ours and be about to fill it, so ours may only be returned once the key is seen without a value and without a
+    /// lease; else values would go backwards for our callers.
+    async fn overtaken(&self, far: &Far, own: Arc<Entry>) -> Result<Served> {
+        let engine = &self.engine;
+        if broken(Mutation::InstallRejected) {
+            return Ok(self.serve(own, Tier::Origin));
+        }
+        if broken(Mutation::ReturnRejected) {
+            engine.conclude_empty(&self.at, &self.flight);
+            return Ok(Served::fresh(own, Tier::Origin));
+        }
+        for _ in 0..MOST_ROUNDS {
+            let sent = engine.clock.now();
+            let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await;
+            let Ok(found) = found else { break };
+            let Some(found) = found else {
+                engine.conclude_empty(&self.at, &self.flight);
+                return Ok(Served::fresh(own, Tier::Origin));
+            };
+            if let Some(entry) = engine.take(&self.at, &found, sent, &self.space).await? {
+                return Ok(self.serve(entry, Tier::Far));
+            }
+            match cache_core::Header::parse(&found.frame) {
+                Ok(header) if header.stamp != Stamp::NONE => self.wait(far, header.stamp).await?,
+                // a tombstone, or a stale value that nobody loads: loads that come later read later
+                _ => {
+                    engine.conclude_empty(&self.at, &self.flight);
+                    return Ok(Served::fresh(own, Tier::Origin));
+                }
+            }
+        }
+        engine.conclude_empty(&self.at, &self.flight);
+        let freshness = Freshness::Stale(StaleReason::Contended);
+        Ok(Served { entry: own, tier: Tier::Origin, freshness })
+    }
+
+    /// A guarded write is under way: load for our own callers, store nothing, and let nobody else join.
+    async fn barred(&self, loader: Loader) -> Result<Served> {
+        if !broken(Mutation::HoldJoinable) {
+            self.engine.flights.detach(&self.at.near);
+        }
+        let s0 = self.s0();
+        let (produced, took) = self.produce(loader).await?;
+        let ((entry, _), _, _) = self.entry(produced, Stamp::random(), s0, took);
+        self.engine.conclude_empty(&self.at, &self.flight);
+        Ok(Served::fresh(entry, Tier::Origin))
+    }
+
+    /// Installs if the flight may, and serves.
+    fn serve(&self, entry: Arc<Entry>, tier: Tier) -> Served {
+        self.engine.conclude(&self.at, &self.flight, Some(&entry), &self.space.policy);
+        Served::fresh(entry, tier)
+    }
+
+    /// Runs the application's loader.
+    async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
+        self.engine.counters.count(Metric::Load);
+        let begun = self.engine.clock.now();
+        let produced = loader().await.inspect_err(|_| self.engine.counters.count(Metric::LoadFailed))?;
+        Ok((produced, self.engine.clock.now().since(begun)))
+    }
+
+    /// Runs `load`, renewing the lease at a third of its span.
+    async fn renewing<T>(&self, far: &Far, held: &Held, load: impl Future<Output = T>) -> T {
+        let engine = &self.engine;
+        let span = engine.options.lease;
+        tokio::pin!(load);
+        loop {
+            match tokio::time::timeout(span / 3, &mut load).await {
+                Ok(done) => return done,
+                Err(_) => {
+                    let renew = far.leases().renew(&self.at.far, held.token, span);
+                    // lost or unanswered: the fill will be refused, the load still serves its callers
+                    let _ = tokio::select! {
+                        done = &mut load => return done,
+                        renewed = far.call(&engine.clock, &engine.counters, renew) => renewed,
+                    };
+                }
+            }
+        }
+    }
+
+    fn s0(&self) -> u64 {
+        self.engine.lines[0].view.applied()
+    }
+
+    /// What was produced, as an entry (and whether to keep it), its frame and its ttl.
+    fn entry(
+        &self,
+        produced: Produced,
+        stamp: Stamp,
+        s0: u64,
+        took: Duration,
+    ) -> ((Arc<Entry>, bool), Frame, Duration) {
+        let engine = &self.engine;
+        let ttl = engine.ttl_of(&produced, &self.space.policy);
+        let frame = engine.frame(produced.payload.clone(), &produced, stamp, s0, ttl, took);
+        let deadline = engine.clock.now() + engine.near_ttl(&self.space.policy, ttl);
+        let entry = Entry::new(frame.clone(), deadline);
+        if let Some(decoded) = produced.decoded {
+            entry.remember(decoded);
+        }
+        ((Arc::new(entry), produced.store), frame, ttl)
+    }
+}
+
+impl Drop for LoadTask {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.engine.conclude_empty(&self.at, &self.flight);
+            let how = if std::thread::panicking() { "the loader panicked" } else { "the load was cancelled" };
+            self.flight.end(Outcome::Failed(Error::new(ErrorKind::Loader, how)));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The layout of keys: near, physical, and the lines' own.
+
+use std::sync::Arc;
+
+use cache_core::{Error, ErrorKind, Line, Result, check_key};
+
+use crate::policy::all_mistakes;
+
+/// How keys are written.
+///
+/// With one line: `ns:k:<space>:<key>`, `ns:seq`, `ns:ch`, `ns:tags:<period>`. With many (a cluster), the line's number
+/// stands as a hash tag behind the namespace, so that all of a line is in one slot: `ns:{7}:k:<space>:<key>`.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    ns: String,
+    lines: usize,
+    /// What every near key begins with.
+    near: String,
+}
+
+/// A key in every form that the engine needs, built once a miss.
+#[derive(Clone, Debug)]
+pub(crate) struct Where {
+    /// The key in the near store and the flight table: `ns:<space>:<key>`.
+    pub(crate) near: Arc<str>,
+    /// The key in the far store.
+    pub(crate) far: Arc<str>,
+    /// The index of its line.
+    pub(crate) line: usize,
+}
+
+/// Refuses a name that could not be told from its neighbours in a key.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    let odd = |c: char| c == ':' || c == '{' || c == '}' || c.is_control() || c.is_whitespace();
+    let mut found = Vec::new();
+    if name.is_empty() {
+        found.push(format!("{what} is empty"));
+    }
+    if name.len() > 64 {
+        found.push(format!("{what} is longer than 64 bytes"));
+    }
+    if name.contains(odd) {
+        found.push(format!("{what} holds ':', '{{', '}}', white space or a control character"));
+    }
+    all_mistakes(&found)
+}
+
+impl Names {
+    pub(crate) fn new(ns: &str, lines: usize) -> Self {
+        Self { ns: ns.to_owned(), lines, near: format!("{ns}:") }
+    }
+
+    /// What the near keys of `space` begin with.
+    pub(crate) fn near_prefix(&self, space: &str) -> String {
+        format!("{}{space}:", self.near)
+    }
+
+    /// The forms of the key whose near form is `near`.
+    pub(crate) fn locate(&self, near: &str) -> Result<Where> {
+        let logical = &near[self.near.len()..];
+        let line = self.line_of(logical);
+        let far = format!("{}k:{logical}", self.prefix(line));
+        // an empty key leaves only its space
+        if logical.ends_with(':') && logical.find(':') == Some(logical.len() - 1) {
+            return Err(Error::new(ErrorKind::Invalid, "key is empty"));
+        }
+        check_key(&far)?;
+        Ok(Where { near: near.into(), far: far.into(), line })
+    }
+
+    /// The near form of a physical key of `line`; `None` if it isn't one.
+    pub(crate) fn near_of(&self, line: usize, far: &str) -> Option<String> {
+        let logical = far.strip_prefix(&self.prefix(line))?.strip_prefix("k:")?;
+        Some(format!("{}{logical}", self.near))
+    }
+
+    /// The names of the line with this index.
+    pub(crate) fn line(&self, index: usize) -> Line {
+        let prefix = self.prefix(index);
+        Line { seq: format!("{prefix}seq"), channel: format!("{prefix}ch"), tags: format!("{prefix}tags:") }
+    }
+
+    /// The index of the line of a near key.
+    #[inline]
+    pub(crate) fn line_of_near(&self, near: &str) -> usize {
+        if self.lines == 1 { 0 } else { self.line_of(&near[self.near.len()..]) }
+    }
+
+    fn prefix(&self, line: usize) -> String {
+        if self.lines == 1 { format!("{}:", self.ns) } else { format!("{}:{{{line}}}:", self.ns) }
+    }
+
+    fn line_of(&self, logical: &str) -> usize {
+        if self.lines == 1 { 0 } else { usize::from(crc16(logical.as_bytes())) % self.lines }
+    }
+}
+
+/// CRC-16/XMODEM, as Redis Cluster uses it.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(
+            crc ^ (u16::from(*byte) << 8),
+            |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 },
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_to_the_far_store_and_back() {
+        for lines in [1, 64] {
+            let names = Names::new("shop", lines);
+            let at = names.locate("shop:users:4:2").unwrap();
+            assert_eq!(names.near_of(at.line, &at.far).as_deref(), Some("shop:users:4:2"));
+            assert!(names.line(at.line).seq.starts_with(&at.far[..5]));
+        }
+        assert_eq!(&*Names::new("shop", 1).locate("shop:users:42").unwrap().far, "shop:k:users:42");
+    }
+
+    #[test]
+    fn foreign_keys_have_no_near_form() {
+        let names = Names::new("shop", 1);
+        for key in ["shop:seq", "shopx:k:users:1", "k:users:1", ""] {
+            assert_eq!(names.near_of(0, key), None);
+        }
+    }
+
+    #[test]
+    fn empty_and_bad_keys_are_refused() {
+        let names = Names::new("shop", 1);
+        for near in ["shop:users:", "shop::", "shop:users:a\nb"] {
+            assert_eq!(names.locate(near).unwrap_err().kind(), ErrorKind::Invalid, "{near:?}");
+        }
+        for name in ["", "a:b", "a b", "{a}", &"x".repeat(65)] {
+            assert!(check_name("space", name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn crc16_is_redis_clusters() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+}

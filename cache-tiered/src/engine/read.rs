@@ -1,0 +1,286 @@
+//! Reading: the near probe, and the read phase of a flight.
+
+use std::sync::Arc;
+
+use cache_core::observe::Metric;
+use cache_core::{Entry, Found, Frame, Header, Result, State, envelope};
+
+use super::trust::Footing;
+use super::{Engine, Where};
+use crate::answer::{Freshness, Served, StaleReason, Tier};
+use crate::coherence::mutate::{Mutation, broken};
+use crate::coherence::{Judged, UNCONFIRMED};
+use crate::flight::{Boarding, Flight, Outcome, Seat};
+use crate::space::Space;
+
+/// What the near store says.
+#[derive(Debug)]
+pub(crate) enum Probe {
+    /// Serve it.
+    Hit(Arc<Entry>, Freshness),
+    /// There, but of an earlier epoch: its stamp decides.
+    Suspect(Arc<Entry>),
+    /// Nothing to serve.
+    Miss,
+}
+
+/// What bytes from the far store turned out to be.
+enum Admitted {
+    Usable(Arc<Entry>),
+    Miss,
+    Junk,
+}
+
+impl Engine {
+    /// Looks into the near store. No future, no lock, no allocation.
+    ///
+    /// The order matters (see [`View`](crate::coherence::View)): trust, entry, epoch, clock.
+    #[inline]
+    pub(crate) fn probe(&self, near_key: &str) -> Probe {
+        let Some(near) = &self.near else { return Probe::Miss };
+        let line = self.names.line_of_near(near_key);
+        let trust = self.trust_until(line);
+        let Some(entry) = near.get(near_key) else { return Probe::Miss };
+        let trust = if broken(Mutation::TrustAfterEntry) { self.trust_until(line) } else { trust };
+        let current = entry.epoch() == self.epoch(line) && self.stands(&entry);
+        let now = self.clock.now();
+        if now >= entry.deadline() {
+            return Probe::Miss;
+        }
+        if current && (now < trust || broken(Mutation::NoTrust)) {
+            return Probe::Hit(entry, Freshness::WithinBound);
+        }
+        self.probe_untrusted(line, entry, current, now)
+    }
+
+    /// As [`probe`](Self::probe), for a key space: an entry that its codec does not read is a miss.
+    pub(crate) fn probe_for(&self, near_key: &str, space: &Space) -> Probe {
+        match self.probe(near_key) {
+            Probe::Hit(entry, _) | Probe::Suspect(entry) if !(space.accepts)(&entry) => Probe::Miss,
+            probe => probe,
+        }
+    }
+
+    #[cold]
+    fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: cache_core::Tick) -> Probe {
+        let unconfirmed = entry.epoch() == UNCONFIRMED;
+        if self.cut_off(line) && (current || unconfirmed) {
+            let since = if unconfirmed { entry.confirmed() } else { self.trust_until(line) };
+            if now < since + self.options.outage {
+                return Probe::Hit(entry, Freshness::Stale(StaleReason::Unconfirmed));
+            }
+        }
+        // an entry that was never installed, or never in the far store, has no stamp to ask about
+        let known = entry.epoch() != 0 && !unconfirmed && !current;
+        if known { Probe::Suspect(entry) } else { Probe::Miss }
+    }
+
+    /// Whether no tag of the entry was bumped since its load began, as far as this process knows.
+    #[inline]
+    fn stands(&self, entry: &Entry) -> bool {
+        let s0 = entry.header().s0;
+        s0 >= self.lines[0].view.cleared() && (entry.tags().is_empty() || self.tags_stand(s0, entry.tags()))
+    }
+
+    #[cold]
+    fn tags_stand(&self, s0: u64, tags: &[u64]) -> bool {
+        // installed entries were judged against the time before the epoch; only what came since is asked here
+        self.track(0).judge(s0, tags) != Judged::Invalid
+    }
+
+    /// Near, then far; never loads.
+    pub(crate) async fn get(self: &Arc<Self>, near_key: &str, space: &Arc<Space>) -> Result<Option<Served>> {
+        loop {
+            let suspect = match self.probe_for(near_key, space) {
+                Probe::Hit(entry, freshness) => return Ok(Some(Served { entry, tier: Tier::Near, freshness })),
+                Probe::Suspect(entry) => Some(entry),
+                Probe::Miss => None,
+            };
+            let at = self.names.locate(near_key)?;
+            if self.far.is_none() {
+                return Ok(None);
+            }
+            let footing = self.footing(at.line).await;
+            if footing == Footing::CutOff {
+                if let Probe::Hit(entry, freshness) = self.probe_for(near_key, space) {
+                    return Ok(Some(Served { entry, tier: Tier::Near, freshness }));
+                }
+                return Err(self.unreachable());
+            }
+            let outcome = match self.board(&at, false) {
+                Boarding::Joined(seat) => {
+                    self.counters.count(Metric::Joined);
+                    seat.read().await
+                }
+                Boarding::Leads(seat) => self.lead_read(&at, &seat, space, suspect).await,
+            };
+            match outcome {
+                Outcome::Done(served) => return Ok(served),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Abandoned => {}
+            }
+        }
+    }
+
+    /// Boards the flight of a key.
+    pub(crate) fn board(&self, at: &Where, loads: bool) -> Boarding {
+        let now = self.clock.now();
+        let trusted = now < self.trust_until(at.line);
+        // without trust, a flight that began within the bound is as good as trust was
+        let window =
+            if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
+        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| trusted || now < flight.begun + window)
+    }
+
+    /// Drives a flight that only reads, to its end.
+    async fn lead_read(&self, at: &Where, seat: &Seat, space: &Space, suspect: Option<Arc<Entry>>) -> Outcome {
+        let guard = Driving { engine: self, at, flight: &seat.flight, done: false };
+        let outcome = match self.read_phase(at, &seat.flight, space, suspect).await {
+            Ok(Some((entry, tier))) => {
+                self.conclude(at, &seat.flight, Some(&entry), &space.policy);
+                let freshness = Freshness::Fresh;
+                Outcome::Done(Some(Served { entry, tier, freshness }))
+            }
+            Ok(None) => {
+                self.conclude(at, &seat.flight, None, &space.policy);
+                Outcome::Done(None)
+            }
+            Err(error) => {
+                self.conclude(at, &seat.flight, None, &space.policy);
+                Outcome::Failed(error)
+            }
+        };
+        guard.end(outcome.clone());
+        outcome
+    }
+
+    /// Asks the far store: the stamp alone for a suspect near entry, else the frame.
+    pub(crate) async fn read_phase(
+        &self,
+        at: &Where,
+        flight: &Flight,
+        space: &Space,
+        suspect: Option<Arc<Entry>>,
+    ) -> Result<Option<(Arc<Entry>, Tier)>> {
+        if let Some(entry) = suspect
+            && self.revalidate(at, flight, &entry).await?
+        {
+            return Ok(Some((entry, Tier::Near)));
+        }
+        let Some(far) = &self.far else { return Ok(None) };
+        let sent = self.clock.now();
+        let found = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await?;
+        match found {
+            Some(found) => {
+                self.take(at, &found, sent, space).await.map(|usable| usable.map(|entry| (entry, Tier::Far)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What was found, as an entry, if it may be served. Junk is removed, so that a load can fill the key.
+    pub(crate) async fn take(
+        &self,
+        at: &Where,
+        found: &Found,
+        sent: cache_core::Tick,
+        space: &Space,
+    ) -> Result<Option<Arc<Entry>>> {
+        match self.admit(at, found, sent, space).await? {
+            Admitted::Usable(entry) if (space.accepts)(&entry) => return Ok(Some(entry)),
+            Admitted::Usable(_) => self.counters.count(Metric::Undecodable),
+            Admitted::Junk => self.counters.count(Metric::Malformed),
+            Admitted::Miss => return Ok(None),
+        }
+        if let Some(far) = &self.far {
+            far.call(&self.clock, &self.counters, far.leases().discard(&at.far, &found.frame)).await?;
+        }
+        Ok(None)
+    }
+
+    async fn admit(&self, at: &Where, found: &Found, sent: cache_core::Tick, space: &Space) -> Result<Admitted> {
+        let Ok(frame) = Frame::parse(&at.far, &found.frame) else { return Ok(Admitted::Junk) };
+        if !matches!(frame.header.state, State::Value | State::Negative) {
+            return Ok(Admitted::Miss);
+        }
+        let left = self.time.left(&self.clock, sent, frame.header.soft_exp);
+        let left = found.left.map_or(left, |stored| stored.min(left));
+        if left.is_zero() || !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
+            return Ok(Admitted::Miss);
+        }
+        let deadline = sent + self.near_ttl(&space.policy, left);
+        Ok(Admitted::Usable(Arc::new(Entry::new(frame, deadline))))
+    }
+
+    /// Confirms a near entry of an earlier epoch by its stamp: 48 bytes instead of the value.
+    async fn revalidate(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>) -> Result<bool> {
+        let Some(far) = &self.far else { return Ok(false) };
+        let head = far.call(&self.clock, &self.counters, far.leases().peek(&at.far)).await?;
+        let same = head.and_then(|head| Header::parse(&head).ok()).is_some_and(|header| {
+            header.stamp == entry.header().stamp && matches!(header.state, State::Value | State::Negative)
+        });
+        if !same || !self.tags_valid(entry.header(), entry.tags()).await? {
+            return Ok(false);
+        }
+        self.counters.count(Metric::Revalidated);
+        let epoch = if broken(Mutation::ConfirmLate) { self.epoch(at.line) } else { flight.epoch };
+        entry.confirm(epoch, self.clock.now());
+        Ok(true)
+    }
+
+    /// Whether the tags still stand, asking the far store where this process can't know.
+    pub(crate) async fn tags_valid(&self, header: &Header, tags: &[u64]) -> Result<bool> {
+        loop {
+            let (judged, epoch) = {
+                let track = self.track(0);
+                (track.judge(header.s0, tags), track.epoch())
+            };
+            match judged {
+                Judged::Valid => return Ok(true),
+                Judged::Invalid => return Ok(false),
+                Judged::Ask => {}
+            }
+            let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else {
+                return Ok(true);
+            };
+            let mut asked = vec![envelope::ALL];
+            asked.extend_from_slice(tags);
+            let (period, span) = self.period();
+            let line = &self.lines[0].names;
+            let answer = far.call(&self.clock, &self.counters, bus.generations(line, &asked, period, span)).await?;
+            let mut track = self.track(0);
+            track.learn(epoch, &asked, &answer);
+            self.lines[0].view.publish(&track);
+        }
+    }
+}
+
+/// Ends a flight as abandoned if the caller that drives it is dropped.
+pub(crate) struct Driving<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) at: &'a Where,
+    pub(crate) flight: &'a Flight,
+    pub(crate) done: bool,
+}
+
+impl Driving<'_> {
+    /// Ends the flight with `outcome`.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.done = true;
+        self.flight.end(outcome);
+    }
+
+    /// The flight goes on in a task of its own.
+    pub(crate) fn hand_over(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.engine.conclude_empty(self.at, self.flight);
+            self.flight.end(Outcome::Abandoned);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Building an engine, and taking it down.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cache_core::observe::Counters;
+use cache_core::{CacheService, Clock, LocalStore, NodeId, Result, Stamp};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::change::Recovery;
+use super::{Engine, Far, LineState, Names, Options, ServerTime};
+use crate::coherence::{Ring, Track, View};
+use crate::flight::Flights;
+
+/// How long acknowledged changes are kept for a replay, and how many.
+const RING: (Duration, usize) = (Duration::from_secs(60), 100_000);
+
+/// What an engine is built from; already checked.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) near: Option<Arc<dyn LocalStore>>,
+    pub(crate) far: Option<Arc<dyn CacheService>>,
+    pub(crate) namespace: String,
+    pub(crate) lines: usize,
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+}
+
+impl Engine {
+    /// Starts an engine. With a far store that can be heard: subscribes first, then beats, so that nothing is read
+    /// before it is known what was missed.
+    pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
+        let Setup { near, far, namespace, lines, options, clock } = setup;
+        let names = Names::new(&namespace, lines);
+        let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
+        let states = (0..lines).map(|index| {
+            let track = if heard { Track::new(options.bound) } else { Track::local() };
+            LineState {
+                view: View::new(&track),
+                track: Mutex::new(track),
+                names: names.line(index),
+                beat: Notify::new(),
+                verdict: Notify::new(),
+                ring: Mutex::new(Ring::new(RING.0, RING.1)),
+                recovery: Mutex::new(Recovery::default()),
+            }
+        });
+        let engine = Arc::new(Self {
+            near,
+            far: far.map(Far::new),
+            lines: states.collect(),
+            names,
+            flights: Arc::new(Flights::new()),
+            options,
+            clock,
+            time: ServerTime::default(),
+            counters: Counters::new(),
+            node: NodeId(Stamp::random().0),
+            tasks: Mutex::new(JoinSet::new()),
+        });
+        engine.listen_and_beat().await?;
+        Ok(engine)
+    }
+
+    async fn listen_and_beat(self: &Arc<Self>) -> Result<()> {
+        let Some(bus) = self.far.as_ref().and_then(Far::bus) else { return Ok(()) };
+        let listener = self.subscribe(bus).await?;
+        for line in 0..self.lines.len() {
+            self.beat(line).await;
+        }
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // the tasks hold the engine weakly in spirit: `close`, or the last handle's drop, ends them
+        tasks.spawn(Arc::clone(self).listen(listener));
+        for line in 0..self.lines.len() {
+            tasks.spawn(Arc::clone(self).beat_loop(line));
+        }
+        Ok(())
+    }
+
+    /// Ends the background tasks.
+    pub(crate) fn stop(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}

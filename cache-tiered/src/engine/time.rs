@@ -1,0 +1,35 @@
+//! The far store's clock, estimated from beats.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use cache_core::{Clock, Tick};
+
+/// The server's wall clock as this process estimates it: exact to half a round trip. Used for ttls, never for order.
+#[derive(Debug, Default)]
+pub(crate) struct ServerTime {
+    /// Server ms minus own ms since boot; 0 before the first estimate.
+    offset: AtomicI64,
+}
+
+impl ServerTime {
+    /// Learns from a reply that says `server_ms`, asked for at `sent` and received at `now`.
+    pub(crate) fn learn(&self, server_ms: u64, sent: Tick, now: Tick) {
+        let middle = sent.as_nanos() / 2 + now.as_nanos() / 2;
+        let offset = i64::try_from(server_ms).unwrap_or(i64::MAX) - i64::try_from(middle / 1_000_000).unwrap_or(0);
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// The server's time in ms at `now`; the process's own wall clock before the first estimate.
+    pub(crate) fn ms(&self, clock: &Clock, now: Tick) -> u64 {
+        match self.offset.load(Ordering::Relaxed) {
+            0 => clock.unix_ms(),
+            offset => (now.as_nanos() / 1_000_000).saturating_add_signed(offset),
+        }
+    }
+
+    /// The time that is left at `now` until the server's clock says `at_ms`.
+    pub(crate) fn left(&self, clock: &Clock, now: Tick, at_ms: u64) -> Duration {
+        Duration::from_millis(at_ms.saturating_sub(self.ms(clock, now)))
+    }
+}

@@ -1,0 +1,85 @@
+//! On what footing a request stands: trusted, or cut off.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Tick};
+
+use super::Engine;
+use crate::coherence::Track;
+
+/// Whether the far store may be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Footing {
+    /// A beat younger than the bound was answered, or there is nothing to be trusted.
+    Trusted,
+    /// Beats fail: the outage rule applies.
+    CutOff,
+}
+
+impl Engine {
+    /// The moment from which near entries of `line` aren't trusted.
+    #[inline]
+    pub(crate) fn trust_until(&self, line: usize) -> Tick {
+        let own = self.lines[line].view.trust_until();
+        if line == 0 { own } else { own.min(self.lines[0].view.trust_until()) }
+    }
+
+    /// The epoch of `line`'s entries. The control line's epoch counts too: both only grow, so the sum changes when
+    /// either does.
+    #[inline]
+    pub(crate) fn epoch(&self, line: usize) -> u64 {
+        let own = self.lines[line].view.epoch();
+        if line == 0 { own } else { own + self.lines[0].view.epoch() }
+    }
+
+    /// Whether beats of `line` fail since trust ended.
+    pub(crate) fn cut_off(&self, line: usize) -> bool {
+        self.lines[line].view.outage() || self.lines[0].view.outage()
+    }
+
+    /// A line's track.
+    pub(crate) fn track(&self, line: usize) -> MutexGuard<'_, Track> {
+        self.lines[line].track.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a beat is sent, and how long its reply is waited for.
+    pub(crate) fn beat_span(&self) -> Duration {
+        self.options.bound / 3
+    }
+
+    /// Waits until it is known on what footing a request stands; at most two beats long.
+    pub(crate) async fn footing(&self, line: usize) -> Footing {
+        let waiting = async {
+            loop {
+                let state = &self.lines[line];
+                let verdict = state.verdict.notified();
+                let control = self.lines[0].verdict.notified();
+                tokio::pin!(verdict, control);
+                verdict.as_mut().enable();
+                control.as_mut().enable();
+                if self.clock.now() < self.trust_until(line) {
+                    return Footing::Trusted;
+                }
+                if self.cut_off(line) {
+                    return Footing::CutOff;
+                }
+                state.beat.notify_one();
+                self.lines[0].beat.notify_one();
+                tokio::select! {
+                    () = verdict => {}
+                    () = control => {}
+                }
+            }
+        };
+        tokio::time::timeout(self.beat_span() * 2, waiting).await.unwrap_or(Footing::CutOff)
+    }
+
+    /// The error of a read that only the far store could answer.
+    pub(crate) fn unreachable(&self) -> Error {
+        let store = self.far.as_ref().map_or("far", |far| far.store().name());
+        Error::new(ErrorKind::Unavailable, "the far store can't be reached, and nothing near may be served")
+            .with_store(store)
+            .with_retry_after(self.beat_span())
+    }
+}

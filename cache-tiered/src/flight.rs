@@ -1,0 +1,249 @@
+//! One load per key in a process: the flight table, and how a flight ends.
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cache_core::{Entry, Error, ErrorKind, Tick};
+use foldhash::fast::{FixedState, RandomState};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use crate::answer::Served;
+use crate::coherence::{Fence, FlightId};
+
+const SHARDS: usize = 64;
+
+/// How a flight ended, told to everybody who waits for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// With an entry; or with nothing found, if it was only a read.
+    Done(Option<Served>),
+    /// The far store or the loader failed.
+    Failed(Error),
+    /// The caller that drove it went away before it was known what the far store holds: board again.
+    Abandoned,
+}
+
+/// How far a flight has come.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// Reading the far store.
+    Reading,
+    /// Not found in any tier; loading, or waiting for another process that loads.
+    Missed,
+    /// Over.
+    Ended(Outcome),
+}
+
+/// What a flight shares with its callers.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) id: FlightId,
+    pub(crate) epoch: u64,
+    pub(crate) begun: Tick,
+    /// Whether it loads, or only reads the far store.
+    pub(crate) loads: bool,
+    callers: AtomicUsize,
+    stage: watch::Sender<Stage>,
+    /// Rung when the key changed or its lease was filled elsewhere.
+    pub(crate) wake: Notify,
+    task: OnceLock<AbortHandle>,
+}
+
+impl Flight {
+    /// The stage as it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    pub(crate) fn missed(&self) {
+        self.stage.send_if_modified(|stage| {
+            let reading = matches!(stage, Stage::Reading);
+            if reading {
+                *stage = Stage::Missed;
+            }
+            reading
+        });
+    }
+
+    /// Ends the flight; the first end counts.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        self.stage.send_if_modified(|stage| {
+            let open = !matches!(stage, Stage::Ended(_));
+            if open {
+                *stage = Stage::Ended(outcome);
+            }
+            open
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Ended(_))
+    }
+
+    pub(crate) fn set_task(&self, task: AbortHandle) {
+        // set once, by the caller that began the flight
+        let _ = self.task.set(task);
+    }
+}
+
+type Shard = Fence<Arc<str>, Arc<Flight>, RandomState>;
+
+/// The flights of a process.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: FixedState,
+    next: AtomicU64,
+}
+
+/// A caller's place in a flight.
+pub(crate) enum Boarding {
+    /// Somebody else's flight was joined.
+    Joined(Seat),
+    /// This caller's flight begins; whoever it replaces was detached.
+    Leads(Seat),
+}
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Fence::default())).collect(),
+            hasher: FixedState::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits pick the shard")]
+    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the flight of `key` if it is of `epoch` and `joinable`, else begins one.
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        key: &Arc<str>,
+        epoch: u64,
+        begun: Tick,
+        loads: bool,
+        joinable: impl FnOnce(&Flight) -> bool,
+    ) -> Boarding {
+        let mut shard = self.shard(key);
+        if let Some(flight) = shard.join(&**key, epoch, |flight| joinable(flight)) {
+            flight.callers.fetch_add(1, Ordering::Relaxed);
+            return Boarding::Joined(Seat {
+                flights: Arc::clone(self),
+                key: Arc::clone(key),
+                flight: Arc::clone(flight),
+            });
+        }
+        let flight = Arc::new(Flight {
+            id: FlightId(self.next.fetch_add(1, Ordering::Relaxed)),
+            epoch,
+            begun,
+            loads,
+            callers: AtomicUsize::new(1),
+            stage: watch::Sender::new(Stage::Reading),
+            wake: Notify::new(),
+            task: OnceLock::new(),
+        });
+        let detached = shard.begin(Arc::clone(key), flight.id, epoch, Arc::clone(&flight));
+        drop(shard);
+        if let Some(older) = detached {
+            older.wake.notify_waiters();
+        }
+        Boarding::Leads(Seat { flights: Arc::clone(self), key: Arc::clone(key), flight })
+    }
+
+    /// Detaches the flight of `key`: it installs nothing and nobody joins it any more.
+    pub(crate) fn detach(&self, key: &str) {
+        let detached = self.shard(key).detach(key);
+        if let Some(flight) = detached {
+            flight.wake.notify_waiters();
+        }
+    }
+
+    /// Wakes the flight of `key` if it waits for another process.
+    pub(crate) fn wake(&self, key: &str) {
+        let flight = self.shard(key).current(key).cloned();
+        if let Some(flight) = flight {
+            flight.wake.notify_waiters();
+        }
+    }
+
+    /// Ends the flight's place in the table. If it may install, `entry` (which stands in the near store, inert)
+    /// becomes valid in the flight's epoch, in the same critical section. Says whether it did.
+    pub(crate) fn settle(&self, key: &str, flight: &Flight, epoch: u64, entry: Option<(&Entry, Tick)>) -> bool {
+        let mut shard = self.shard(key);
+        let current = shard.settle(key, flight.id, epoch);
+        if let (true, Some((entry, now))) = (current, entry) {
+            entry.confirm(flight.epoch, now);
+        }
+        current
+    }
+
+    /// How many flights are current.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+/// A caller's hold on a flight. When the last one is dropped before the flight ended, the flight is cancelled.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    flights: Arc<Flights>,
+    key: Arc<str>,
+    pub(crate) flight: Arc<Flight>,
+}
+
+impl Seat {
+    /// Waits for the end.
+    pub(crate) async fn ended(&self) -> Outcome {
+        self.reaches(|stage| match stage {
+            Stage::Ended(outcome) => Some(outcome.clone()),
+            Stage::Reading | Stage::Missed => None,
+        })
+        .await
+    }
+
+    /// Waits until it is known whether the far store has the key; a miss is `None` whatever the flight does next.
+    pub(crate) async fn read(&self) -> Outcome {
+        self.reaches(|stage| match stage {
+            Stage::Ended(outcome) => Some(outcome.clone()),
+            Stage::Missed => Some(Outcome::Done(None)),
+            Stage::Reading => None,
+        })
+        .await
+    }
+
+    async fn reaches(&self, reached: impl Fn(&Stage) -> Option<Outcome>) -> Outcome {
+        let mut stages = self.flight.watch();
+        loop {
+            let outcome = reached(&stages.borrow_and_update());
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            if stages.changed().await.is_err() {
+                return Outcome::Failed(Error::new(ErrorKind::Loader, "the load was cancelled"));
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // under the lock, so that nobody joins between the count and the unlinking
+        let mut shard = self.flights.shard(&self.key);
+        let last = self.flight.callers.fetch_sub(1, Ordering::Relaxed) == 1;
+        if !last || self.flight.is_over() {
+            return;
+        }
+        shard.settle(&*self.key, self.flight.id, self.flight.epoch);
+        drop(shard);
+        if let Some(task) = self.flight.task.get() {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a loader is told, and what it answers.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_core::{Result, Tags};
+
+/// A loader's answer: a value, or the fact that there is none, and what the loader wants for it.
+///
+/// A plain value or an `Option` converts into one.
+#[derive(Debug)]
+#[must_use]
+pub struct Loaded<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Vec<u64>,
+    pub(crate) row: u32,
+    pub(crate) store: bool,
+}
+
+impl<V> Loaded<V> {
+    /// A value.
+    pub const fn value(value: V) -> Self {
+        Self { value: Some(value), ttl: None, tags: Vec::new(), row: 0, store: true }
+    }
+
+    /// There is nothing under this key. Remembered for the policy's negative ttl.
+    pub const fn nothing() -> Self {
+        Self { value: None, ttl: None, tags: Vec::new(), row: 0, store: true }
+    }
+
+    /// With a ttl of its own instead of the policy's.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// With one more tag. Tags may be chosen from what was loaded.
+    pub fn tag(mut self, name: &str) -> Self {
+        self.tags.push(Tags::hash(name));
+        self
+    }
+
+    /// With the version of the row that was read.
+    pub const fn row(mut self, version: u32) -> Self {
+        self.row = version;
+        self
+    }
+
+    /// For the callers of this load only: stored nowhere.
+    pub const fn unstored(mut self) -> Self {
+        self.store = false;
+        self
+    }
+}
+
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::value(value)
+    }
+}
+
+impl<V> From<Option<V>> for Loaded<V> {
+    fn from(value: Option<V>) -> Self {
+        value.map_or_else(Self::nothing, Self::value)
+    }
+}
+
+/// A loader's answer with its type erased: what the engine moves.
+pub(crate) struct Produced {
+    /// The encoded value; `None` for nothing.
+    pub(crate) payload: Option<Bytes>,
+    pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) codec: u32,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Tags,
+    pub(crate) row: u32,
+    pub(crate) store: bool,
+}
+
+impl fmt::Debug for Produced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Produced").field("bytes", &self.payload.as_ref().map(Bytes::len)).finish_non_exhaustive()
+    }
+}
+
+/// A running load.
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Produced>> + Send>>;
+
+/// A load that can be started once.
+pub(crate) type Loader = Box<dyn FnOnce() -> Loading + Send>;

@@ -1,0 +1,20 @@
+//! What the engine needs to know of a key space.
+
+use std::fmt;
+
+use cache_core::Entry;
+
+use crate::policy::Policy;
+
+/// A key space as the engine sees it: how its entries live, and which entries are its own.
+pub(crate) struct Space {
+    pub(crate) policy: Policy,
+    /// Whether the space's codec reads the entry; decodes it on the way.
+    pub(crate) accepts: Box<dyn Fn(&Entry) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! The tiered cache: a handle on the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::observe::Snapshot;
+use cache_core::{Result, Tags, envelope};
+
+use crate::builder::TieredBuilder;
+use crate::cache_builder::CacheBuilder;
+use crate::engine::Engine;
+
+/// A cache of one or two tiers: near (process memory), far (shared), or both, kept coherent.
+///
+/// A handle: clones share everything. Typed caches come from [`cache`](Self::cache); as a
+/// [`CacheService`](cache_core::CacheService) it moves bytes. When the last handle, typed caches included, is dropped,
+/// its background tasks end.
+#[derive(Clone, Debug)]
+pub struct Tiered(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Engine>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Tiered {
+    /// A builder.
+    pub fn builder() -> TieredBuilder {
+        TieredBuilder::default()
+    }
+
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(Arc::new(Handle(engine)))
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.0.0
+    }
+
+    /// Begins a typed cache over the key space `space`: keys of two spaces never collide.
+    pub fn cache<V>(&self, space: impl Into<String>) -> CacheBuilder<V> {
+        CacheBuilder::new(self.clone(), space.into())
+    }
+
+    /// Invalidates every entry that carries the tag `name`, in every process. One round trip, whatever their number.
+    ///
+    /// # Errors
+    /// What the far store says; the tag is then not invalidated elsewhere.
+    pub async fn invalidate_tag(&self, name: &str) -> Result<()> {
+        self.engine().bump(Tags::hash(name)).await
+    }
+
+    /// Invalidates everything in this namespace, in every process. One round trip; no key is touched.
+    ///
+    /// # Errors
+    /// What the far store says.
+    pub async fn clear(&self) -> Result<()> {
+        self.engine().bump(envelope::ALL).await
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn metrics(&self) -> Snapshot {
+        self.engine().counters.snapshot()
+    }
+
+    /// The loads and reads in flight in this process.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.engine().flights.len()
+    }
+
+    /// How many invalidations wait to be acknowledged.
+    #[must_use]
+    pub fn pending_invalidations(&self) -> usize {
+        self.engine().pending()
+    }
+
+    /// D: the staleness bound while connected.
+    #[must_use]
+    pub fn bound(&self) -> Duration {
+        self.engine().options.bound
+    }
+
+    /// Whether the process is cut off from the far store, so that the outage rule applies.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        let engine = self.engine();
+        (0..engine.lines.len()).any(|line| engine.cut_off(line))
+    }
+
+    /// Waits, at most `deadline` long, until nothing is in flight and no invalidation is pending; then ends the
+    /// background tasks. Says whether everything was done.
+    pub async fn close(&self, deadline: Duration) -> bool {
+        let engine = self.engine();
+        let drained = tokio::time::timeout(deadline, async {
+            while engine.flights.len() > 0 || engine.pending() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let drained = drained.await.is_ok();
+        engine.stop();
+        drained
+    }
+}
