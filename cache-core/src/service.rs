@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Atomic, Bus, Leases, Result, Sweep};
+use crate::{Atomic, Bus, Leases, Result, Sweep, check_key, check_ttl, check_value};
 
 /// The largest value that a store takes unless it was built with another limit: 1 MiB.
 pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
@@ -34,6 +34,7 @@ pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
 /// * Deleting a missing key succeeds and says `false`; deleting a present one says `true`.
 /// * `exists` agrees with `get`.
 /// * A batch equals the loop of its single calls: order kept, duplicates allowed, an empty batch is fine.
+/// * A batch refuses all of its arguments before it touches any data: one bad key, and nothing is done.
 /// * Dropping a future leaves the entry either as before or as asked.
 /// * A clone or another handle of the same store sees the same data.
 ///
@@ -65,6 +66,7 @@ pub trait CacheService: Debug + Send + Sync + 'static {
 
     /// The values under `keys`, in their order.
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        check_keys(keys)?;
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             values.push(self.get(key).await?);
@@ -72,8 +74,14 @@ pub trait CacheService: Debug + Send + Sync + 'static {
         Ok(values)
     }
 
-    /// Stores every entry for `ttl`. Not atomic: after an error some may be stored.
+    /// Stores every entry for `ttl`. Not atomic: after an error some may be stored, but never when an argument is
+    /// refused.
     async fn set_many(&self, entries: &[(&str, Bytes)], ttl: Duration) -> Result<()> {
+        check_ttl(ttl)?;
+        for (key, value) in entries {
+            check_key(key)?;
+            check_value(value.len(), self.max_value())?;
+        }
         for (key, value) in entries {
             self.set(key, value.clone(), ttl).await?;
         }
@@ -82,6 +90,7 @@ pub trait CacheService: Debug + Send + Sync + 'static {
 
     /// Removes `keys`; how many were there.
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
+        check_keys(keys)?;
         let mut removed = 0;
         for key in keys {
             removed += u64::from(self.delete(key).await?);
@@ -108,6 +117,10 @@ pub trait CacheService: Debug + Send + Sync + 'static {
     fn sweep(&self) -> Option<&dyn Sweep> {
         None
     }
+}
+
+fn check_keys(keys: &[&str]) -> Result<()> {
+    keys.iter().try_for_each(|key| check_key(key))
 }
 
 macro_rules! forward {

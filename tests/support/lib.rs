@@ -1,1 +1,7 @@
-//! Test support.
+//! What the test drivers share.
+
+pub mod allowed;
+pub mod origin;
+pub mod process;
+
+pub use cache_core::testkit::{eventually, within};

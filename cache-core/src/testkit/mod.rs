@@ -1,1 +1,38 @@
-//! Being written.
+//! The conformance suite, the fault-injecting wrapper and the history checker.
+//!
+//! * [`CASES`]: the contract as a table; each case is named by the sentence that it proves.
+//! * [`assert_conforms`]: runs the table over a store and panics with every case that failed.
+//! * [`Subject::trials`]: the same as a list of names and futures, for a test harness of one's own.
+//! * [`Chaos`]: scripted faults in front of any store.
+
+//!
+//! A backend of one's own is tested in ten lines:
+//!
+//! ```
+//! use cache_core::memory::Memory;
+//! use cache_core::testkit::assert_conforms;
+//!
+//! # let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+//! # runtime.block_on(async {
+//! let report = assert_conforms(Memory::new()).await;
+//! assert!(report.passed() > 0);
+//! println!("{report}");
+//! # });
+//! ```
+mod case;
+pub mod chaos;
+mod context;
+
+mod run;
+mod subject;
+mod suite;
+mod wait;
+
+pub use case::{Case, Needs};
+
+pub use chaos::Chaos;
+pub use context::Context;
+pub use run::{Report, Trial, assert_conforms};
+pub use subject::Subject;
+pub use suite::CASES;
+pub use wait::{eventually, within};

@@ -1,0 +1,138 @@
+//! The capabilities of the store, behind its faults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::listener::Muffled;
+use super::{Chaos, Op, taken_back};
+use crate::{
+    Applied, Atomic, Beat, Bus, CacheService, Change, Found, Generations, Lease, Leases, Line, Listener, NodeId,
+    Result, Stamp, Sweep, Wait,
+};
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheService + ?Sized> Leases for Chaos<S> {
+    async fn read(&self, key: &str) -> Result<Option<Found>> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Read, leases.read(key)).await
+    }
+
+    async fn read_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::ReadMany, leases.read_many(keys)).await
+    }
+
+    async fn peek(&self, key: &str) -> Result<Option<Bytes>> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Peek, leases.peek(key)).await
+    }
+
+    async fn lease(&self, key: &str, token: Stamp, span: Duration) -> Result<Lease> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Lease, leases.lease(key, token, span)).await
+    }
+
+    async fn wait(&self, key: &str, holder: Stamp) -> Result<Wait> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Wait, leases.wait(key, holder)).await
+    }
+
+    async fn renew(&self, key: &str, token: Stamp, span: Duration) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Renew, leases.renew(key, token, span)).await
+    }
+
+    async fn fill(&self, key: &str, token: Stamp, frame: Bytes, ttl: Duration, channel: &str) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Fill, leases.fill(key, token, frame, ttl, channel)).await
+    }
+
+    async fn refresh(&self, key: &str, seen: Stamp, frame: Bytes, ttl: Duration) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Refresh, leases.refresh(key, seen, frame, ttl)).await
+    }
+
+    async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Release, leases.release(key, token, channel)).await
+    }
+
+    async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Discard, leases.discard(key, seen)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheService + ?Sized> Bus for Chaos<S> {
+    async fn change(&self, line: &Line, node: NodeId, keys: &[&str], change: Change) -> Result<Applied> {
+        let bus = self.store.bus().ok_or_else(|| taken_back("bus"))?;
+        self.faults.through(Op::Change, bus.change(line, node, keys, change)).await
+    }
+
+    async fn bump(&self, line: &Line, node: NodeId, tag: u64, period: u64, span: Duration) -> Result<u64> {
+        let bus = self.store.bus().ok_or_else(|| taken_back("bus"))?;
+        self.faults.through(Op::Bump, bus.bump(line, node, tag, period, span)).await
+    }
+
+    async fn generations(&self, line: &Line, tags: &[u64], period: u64, span: Duration) -> Result<Generations> {
+        let bus = self.store.bus().ok_or_else(|| taken_back("bus"))?;
+        self.faults.through(Op::Generations, bus.generations(line, tags, period, span)).await
+    }
+
+    async fn beat(&self, line: &Line) -> Result<Beat> {
+        let bus = self.store.bus().ok_or_else(|| taken_back("bus"))?;
+        self.faults.through(Op::Beat, bus.beat(line)).await
+    }
+
+    async fn subscribe(&self, lines: &[Line]) -> Result<Box<dyn Listener>> {
+        let bus = self.store.bus().ok_or_else(|| taken_back("bus"))?;
+        // watched from before the subscription, so that a partition meanwhile is heard
+        let world = self.faults.watch();
+        let inner = self.faults.through(Op::Subscribe, bus.subscribe(lines)).await?;
+        Ok(Box::new(Muffled::new(inner, world, Arc::clone(&self.faults))))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheService + ?Sized> Atomic for Chaos<S> {
+    async fn set_if_absent(&self, key: &str, value: Bytes, ttl: Duration) -> Result<bool> {
+        let atomic = self.store.atomic().ok_or_else(|| taken_back("atomic values"))?;
+        self.faults.through(Op::SetIfAbsent, atomic.set_if_absent(key, value, ttl)).await
+    }
+
+    async fn compare_and_set(&self, key: &str, expected: &Bytes, value: Bytes, ttl: Duration) -> Result<bool> {
+        let atomic = self.store.atomic().ok_or_else(|| taken_back("atomic values"))?;
+        self.faults.through(Op::CompareAndSet, atomic.compare_and_set(key, expected, value, ttl)).await
+    }
+
+    async fn compare_and_delete(&self, key: &str, expected: &Bytes) -> Result<bool> {
+        let atomic = self.store.atomic().ok_or_else(|| taken_back("atomic values"))?;
+        self.faults.through(Op::CompareAndDelete, atomic.compare_and_delete(key, expected)).await
+    }
+
+    async fn add(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
+        let atomic = self.store.atomic().ok_or_else(|| taken_back("atomic values"))?;
+        self.faults.through(Op::Add, atomic.add(key, by, ttl)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: CacheService + ?Sized> Sweep for Chaos<S> {
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let sweep = self.store.sweep().ok_or_else(|| taken_back("sweep"))?;
+        self.faults.through(Op::Keys, sweep.keys(prefix)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64> {
+        let sweep = self.store.sweep().ok_or_else(|| taken_back("sweep"))?;
+        self.faults.through(Op::Clear, sweep.clear(prefix)).await
+    }
+}
