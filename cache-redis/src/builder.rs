@@ -66,7 +66,8 @@ impl RedisBuilder {
     }
 
     /// Takes `REDIS_URL`, then `REDIS_HOST`, `REDIS_PORT`, `REDIS_SOCKET`, `REDIS_USERNAME`, `REDIS_PASSWORD`,
-    /// `REDIS_DB`, `REDIS_TLS` and every option as `REDIS_<OPTION>`; what is not set stays.
+    /// `REDIS_DB`, `REDIS_TLS` and every option as `REDIS_<OPTION>`; what is not set or empty stays.
+    /// A `REDIS_PORT` of the form `tcp://...`, which Kubernetes sets for a service named `redis`, is passed over.
     pub fn env(mut self) -> Self {
         source::env(&mut self, |name| std::env::var_os(name));
         self

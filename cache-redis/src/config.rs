@@ -124,7 +124,7 @@ impl Default for Knobs {
             keepalive: Duration::from_secs(10),
             user_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_secs(2),
+            backoff_max: Duration::from_secs(1),
             connections: 1,
             max_value: DEFAULT_MAX_VALUE,
             protocol: Protocol::Auto,

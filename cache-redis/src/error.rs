@@ -1,6 +1,8 @@
 //! From the driver's errors to ours: typed by the reply's code, never with the reply's text.
 
+use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Reply};
@@ -57,7 +59,7 @@ pub(crate) fn map(operation: &'static str, error: &RedisError) -> Error {
 
 /// Whether the connection that gave this error can't be used any more.
 pub(crate) fn is_broken(error: &RedisError) -> bool {
-    matches!(error.kind(), DriverKind::Parse) || (error.is_io_error() && !error.is_timeout())
+    matches!(error.kind(), DriverKind::Parse) || error.is_io_error()
 }
 
 /// An error of the operating system while connecting.
@@ -75,8 +77,17 @@ pub(crate) fn io(error: &io::Error, place: &str) -> Error {
 }
 
 fn io_reason(error: &RedisError) -> String {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.map_or_else(|| "closed by the server".to_owned(), |cause| cause.kind().to_string())
+    io_cause(error).map_or_else(|| "closed by the server".to_owned(), |cause| cause.kind().to_string())
+}
+
+/// The operating system's error in a driver's error.
+pub(crate) fn io_cause(error: &RedisError) -> Option<&io::Error> {
+    let source = StdError::source(error)?;
+    // the driver shares its causes, and the pointer is what it hands out
+    match source.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        Some(shared) => shared.downcast_ref(),
+        None => source.downcast_ref(),
+    }
 }
 
 fn denied(reply: Reply) -> Error {

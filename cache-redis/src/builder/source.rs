@@ -10,7 +10,12 @@ use crate::config::Secret;
 
 /// Reads `text` into `builder`; mistakes become faults.
 pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
-    let url = match Url::parse(text) {
+    let parsed = match Url::parse(text) {
+        // a login before an empty host is no url, but the natural form for a socket
+        Err(url::ParseError::EmptyHost) => Url::parse(&text.replacen("@/", "@localhost/", 1)),
+        parsed => parsed,
+    };
+    let url = match parsed {
         Ok(url) => url,
         Err(url::ParseError::RelativeUrlWithoutBase) => {
             builder.faults.push("url has no scheme; write redis://host:6379".to_owned());
@@ -51,7 +56,7 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
 }
 
 fn path(builder: &mut RedisBuilder, url: &Url) {
-    if url.host_str().is_some_and(|host| !host.is_empty()) {
+    if url.host_str().is_some_and(|host| !matches!(host, "" | "localhost")) {
         builder.faults.push("a unix socket has no host; write redis+unix:///path with three slashes".to_owned());
     }
     builder.tls = None;
@@ -99,6 +104,10 @@ fn credentials(builder: &mut RedisBuilder, url: &Url) {
 }
 
 fn query(builder: &mut RedisBuilder, url: &Url) {
+    if url.query().is_some_and(|query| query.contains('@')) {
+        builder.faults.push("url has an '@' after a '?'; write %3F for a '?' in a password, %40 for an '@'".to_owned());
+        return;
+    }
     for (name, value) in url.query_pairs() {
         match OPTIONS.iter().find(|(known, _)| *known == name) {
             Some((known, set)) => {
@@ -139,6 +148,10 @@ pub(super) fn env(builder: &mut RedisBuilder, read: impl Fn(&str) -> Option<OsSt
         Ok(())
     });
     take("REDIS_PORT", &mut |b, v| {
+        // what kubernetes sets for a service named redis
+        if v.starts_with("tcp://") {
+            return Ok(());
+        }
         b.port = Some(number(&v)?);
         Ok(())
     });

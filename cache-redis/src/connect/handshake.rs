@@ -135,7 +135,7 @@ impl Connector {
 
     async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let span = self.config.knobs.connect_timeout;
-        timeout(span, work).await.unwrap_or_else(|_| Err(slow(span, &self.config.endpoint)))
+        timeout(span, work).await.unwrap_or_else(|_| Err(slow(span, &self.config)))
     }
 }
 
@@ -168,12 +168,12 @@ fn refusal(cause: &RedisError, protocol: ProtocolVersion, endpoint: &Endpoint) -
     Refusal::Other(error::map("connect", cause))
 }
 
-fn slow(span: Duration, endpoint: &Endpoint) -> Error {
-    let span = span.as_millis();
-    error::fault(
-        ErrorKind::Unavailable,
-        format!("no connection to {endpoint} within {span} ms; check address and firewall, or raise connect_timeout"),
-    )
+fn slow(span: Duration, config: &Config) -> Error {
+    let what =
+        if config.tls.is_some() { "address, firewall and that the port speaks tls" } else { "address and firewall" };
+    let (endpoint, span) = (&config.endpoint, span.as_millis());
+    let text = format!("no connection to {endpoint} within {span} ms; check {what}, or raise connect_timeout");
+    error::fault(ErrorKind::Unavailable, text)
 }
 
 /// The server's run id and replication id as one number: it changes on restart and on failover.

@@ -133,6 +133,11 @@ impl Lane {
         self.shared.run.load(Ordering::Acquire)
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Up(_))
+    }
+
     /// Sends `request`; the reply, or why there is none, within `span`.
     pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> Result<Value, Failure> {
         let began = Instant::now();
@@ -205,7 +210,15 @@ impl Shared {
     /// Draws conclusions about the connection from how a call on it ended.
     fn learn(&self, answer: &Result<Value, Failure>, generation: u64, began: Instant) {
         match answer {
-            Ok(_) => self.hear(),
+            Ok(value) => {
+                self.hear();
+                // the raw door gets its replies unopened
+                if let Value::Array(replies) = value
+                    && replies.iter().any(is_readonly)
+                {
+                    self.raise(&self.unfit, generation);
+                }
+            }
             Err(Failure::Late) => self.miss(generation, began),
             Err(Failure::Down(_)) => {}
             Err(Failure::Driver(cause)) if error::is_broken(cause) => self.raise(&self.dead, generation),
@@ -247,10 +260,14 @@ impl Shared {
     }
 
     fn raise(&self, flag: &AtomicU64, generation: u64) {
-        if generation != 0 && flag.swap(generation, Ordering::AcqRel) != generation {
+        if flag.fetch_max(generation, Ordering::AcqRel) < generation {
             self.alarm.notify_one();
         }
     }
+}
+
+fn is_readonly(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "READONLY")
 }
 
 /// A connection under supervision.
@@ -288,7 +305,7 @@ async fn supervise(shared: Arc<Shared>, mut tended: Option<Tended>, stop: Cancel
                 tracing::warn!(lane = shared.label, why, "connection lost");
                 shared.down(why, Instant::now() + knobs.grace);
                 // a connection that does not last is not a success
-                failures = if current.since.elapsed() > knobs.backoff_max { 0 } else { failures + 1 };
+                failures = if current.since.elapsed() > knobs.backoff_max { 0 } else { failures.saturating_add(1) };
             }
         }
     }

@@ -40,19 +40,19 @@ impl LargeKeys {
     }
 }
 
-/// The key of a command as a hash: its first argument, or a script's first key.
+/// A command and its key as a hash: its name and first argument, or a script's digest and first key. The name
+/// counts, so that the small reply of a write doesn't make a large read of the same key forgotten.
 pub(crate) fn key_hash(command: &redis::Cmd) -> Option<u64> {
-    use redis::Arg;
     let mut args = command.args_iter();
-    let simple = |arg| match arg {
-        Arg::Simple(bytes) => Some(bytes),
+    let mut next = |skip| match args.nth(skip) {
+        Some(redis::Arg::Simple(bytes)) => Some::<&[u8]>(bytes),
         _ => None,
     };
-    let name: &[u8] = args.next().and_then(simple)?;
+    let name = next(0)?;
     let script = name.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"EVAL"));
-    let key = if script { args.nth(2) } else { args.next() };
-    let key = key.and_then(simple)?;
-    Some(key.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+    let (name, key) = if script { (next(0)?, next(1)?) } else { (name, next(0)?) };
+    let bytes = name.iter().chain(b" ").chain(key);
+    Some(bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
 }
 
 /// The bytes of a command's arguments.
@@ -82,7 +82,10 @@ mod tests {
     fn large_keys_are_remembered_until_they_shrink() {
         let keys = LargeKeys::new();
         let hash = key_hash(redis::cmd("GET").arg("a")).unwrap();
-        assert_eq!(key_hash(redis::cmd("EVALSHA").arg("sha").arg(1).arg("a").arg("x")), Some(hash));
+        assert_ne!(key_hash(redis::cmd("SET").arg("a").arg("x")), Some(hash));
+        let script = |key: &str, arg: &str| key_hash(redis::cmd("EVALSHA").arg("sha").arg(1).arg(key).arg(arg));
+        assert_eq!(script("a", "x"), script("a", "y"));
+        assert_ne!(script("a", "x"), script("b", "x"));
         assert_eq!(key_hash(redis::cmd("PING").arg(&[] as &[&str])), None);
         assert!(!keys.holds(hash));
         keys.note(hash, false);

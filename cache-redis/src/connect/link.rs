@@ -79,6 +79,12 @@ impl Link {
         self.0.commands.first().map_or(0, Lane::run)
     }
 
+    /// Whether the command connection is up.
+    #[cfg(test)]
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.commands.first().is_some_and(Lane::is_up)
+    }
+
     /// Opens a subscription on a connection of its own; returns once every channel is confirmed.
     pub(crate) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
         subscriber::open(Arc::clone(&self.0.connector), channels).await

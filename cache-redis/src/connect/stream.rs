@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::config::{Endpoint, Knobs, Tls};
 use crate::error;
@@ -28,7 +29,7 @@ pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&Tls>, knobs: &Knobs) 
     let place = endpoint.to_string();
     match endpoint {
         Endpoint::Tcp { host, port } => {
-            let stream = dial(host, *port, &place).await?;
+            let stream = dial(host, *port, &place, knobs.connect_timeout).await?;
             tune(&stream, knobs).map_err(|e| error::io(&e, &place))?;
             let Some(tls) = tls else { return Ok(Stream::Tcp(stream)) };
             let stream =
@@ -42,14 +43,18 @@ pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&Tls>, knobs: &Knobs) 
     }
 }
 
-/// Tries the host's addresses in turn.
-async fn dial(host: &str, port: u16, place: &str) -> Result<TcpStream> {
+/// Tries the host's addresses in turn, each for its share of the time, so that a dead first one leaves some to the
+/// others.
+async fn dial(host: &str, port: u16, place: &str, span: Duration) -> Result<TcpStream> {
     let unknown = || error::fault(ErrorKind::Unavailable, format!("host of {place} is unknown; check its name"));
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(|_| unknown())?.collect();
+    let share = span / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = None;
-    for address in tokio::net::lookup_host((host, port)).await.map_err(|_| unknown())? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error::io(&error, place)),
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(cause)) => last = Some(error::io(&cause, place)),
+            Err(_) => last = Some(error::io(&io::ErrorKind::TimedOut.into(), place)),
         }
     }
     Err(last.unwrap_or_else(unknown))
@@ -80,7 +85,7 @@ fn tls_fault(cause: &io::Error, place: &str) -> cache_core::Error {
     let (kind, why) = match tls {
         rustls::Error::InvalidCertificate(why) => {
             let why = match why {
-                rustls::CertificateError::UnknownIssuer => {
+                rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature => {
                     "its issuer is unknown; set ca to the certificate authority's file".to_owned()
                 }
                 rustls::CertificateError::NotValidForName | rustls::CertificateError::NotValidForNameContext { .. } => {
@@ -109,7 +114,7 @@ fn tls_fault(cause: &io::Error, place: &str) -> cache_core::Error {
 
 /// A fault of TLS that shows only after the handshake, as with client certificates under TLS 1.3.
 pub(crate) fn late_tls_fault(cause: &redis::RedisError, place: &str) -> Option<cache_core::Error> {
-    let io = std::error::Error::source(cause)?.downcast_ref::<io::Error>()?;
+    let io = error::io_cause(cause)?;
     io.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(tls_fault(io, place))
 }

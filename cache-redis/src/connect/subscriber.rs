@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{ErrorKind, Result};
@@ -18,6 +19,8 @@ use crate::error;
 /// The most events, and the most bytes in them, that wait for a slow reader.
 const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 16 << 20;
+/// How often a buffer that holds too many bytes is looked at.
+const DRAIN: Duration = Duration::from_millis(10);
 
 /// What a subscription delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,12 @@ impl Subscriber {
         let event = self.events.recv().await?;
         self.waiting.fetch_sub(weight(&event), Ordering::Relaxed);
         Some(event)
+    }
+
+    /// Whether the buffer is as full as it gets.
+    #[cfg(test)]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.events.len() >= MAX_EVENTS || self.waiting.load(Ordering::Relaxed) > MAX_BYTES - (1 << 20)
     }
 }
 
@@ -101,6 +110,9 @@ impl Outlet {
     async fn report(&self) -> bool {
         if !self.gap {
             return std::future::pending().await;
+        }
+        while self.waiting.load(Ordering::Relaxed) > MAX_BYTES / 2 {
+            sleep(DRAIN).await;
         }
         let Ok(mut room) = self.sender.reserve_many(2).await else { return false };
         for event in [SubEvent::Lost, SubEvent::Restored] {
@@ -180,11 +192,9 @@ async fn confirm(connector: &Connector, stream: Stream, channels: &[String], out
     let config = &connector.config;
     let mut packed = Vec::new();
     if let Some(password) = &config.password {
-        let mut auth = redis::cmd("AUTH");
-        if let Some(username) = &config.username {
-            auth.arg(username);
-        }
-        packed.extend(auth.arg(&password.0).get_packed_command());
+        // with the name always, as HELLO does: without one a password that nobody asked for is refused
+        let username = config.username.as_deref().unwrap_or("default");
+        packed.extend(redis::cmd("AUTH").arg(username).arg(&password.0).get_packed_command());
     }
     packed.extend(redis::cmd("SUBSCRIBE").arg(channels).get_packed_command());
     let lost = |e: &std::io::Error| error::io(e, &config.endpoint.to_string());

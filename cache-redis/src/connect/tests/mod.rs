@@ -1,8 +1,16 @@
 //! Connections against real servers.
 
 mod faults;
+mod first;
+mod lanes;
+mod subscriber;
+mod tls;
 
 use std::time::{Duration, Instant};
+
+use crate::Redis;
+
+const TTL: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
@@ -11,4 +19,9 @@ async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut()
         assert!(Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The server's number for the command connection; 0 while there is none.
+async fn client_id(redis: &Redis) -> u64 {
+    redis.link().call("test", redis::cmd("CLIENT").arg("ID")).await.unwrap_or(0)
 }
