@@ -33,7 +33,6 @@ impl Config {
     }
 
     /// A builder without any setting.
-    #[must_use]
     pub fn builder() -> RedisBuilder {
         RedisBuilder::default()
     }

@@ -47,9 +47,9 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
         builder.faults.push("url has a '#'; write %23 for one in a password".to_owned());
     }
     if socket {
-        path(builder, &url)
+        path(builder, &url);
     } else {
-        host(builder, &url)
+        host(builder, &url);
     }
     credentials(builder, &url);
     query(builder, &url);

@@ -198,7 +198,7 @@ fn secrets_never_show() {
         format!("redis://:{SECRET}@h"),
         format!("redis://:{SECRET}@h?nope=1"),
         format!("{SECRET}://h"),
-        format!("{SECRET}"),
+        SECRET.to_owned(),
         format!("ann:{SECRET}@h:6379"),
         format!("redis://:{SECRET}"),
         format!("redis://:{SECRET}@h:port"),
