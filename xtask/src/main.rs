@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<bool> {
     let workspace = Workspace::find()?;
     match command {
-        Command::Test => test::command(&workspace),
+        Command::Test => Ok(test::command(&workspace)),
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Imports => imports::check(&workspace).map(told),
         Command::Deny => deny::check(&workspace).map(told),
