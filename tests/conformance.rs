@@ -4,39 +4,56 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
-use cache_core::{CacheService, LocalStore};
+use cache_core::CacheService;
+use cache_redis::Redis;
+use cache_redis::testkit::Server;
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
+use strata_tests::audit::Audit;
 use tokio::runtime::Runtime;
 
 /// The stores under test. A row is a name and a subject; its cases show as `name::subject::case`.
-fn rows() -> Vec<(&'static str, Subject)> {
-    let mut rows = Vec::new();
+type Rows = Vec<(&'static str, Subject)>;
 
+fn embedded() -> Rows {
     let memory = Memory::new();
-    rows.push(("memory", Subject::new(memory.clone()).with_second(memory).with_local(local_memory)));
-    rows.push(("arc_memory", Subject::new(shared(Memory::new()))));
-    rows.push(("chaos_memory", Subject::new(Chaos::new(Memory::new()))));
-    rows
+    vec![
+        ("memory", Subject::new(memory.clone()).with_second(memory).with_local(|b| Arc::new(LocalMemory::new(b)))),
+        ("arc_memory", Subject::new(shared(Memory::new()))),
+        ("chaos_memory", Subject::new(Chaos::new(Memory::new()))),
+    ]
+}
+
+async fn redis(server: &Server) -> Result<Rows> {
+    let audit = Audit::connect(&server.url()).await?;
+    let audited = |subject: Subject| {
+        let audit = audit.clone();
+        subject.with_audit(move |id| Box::pin(audit.clone().every_key_has_a_ttl(id)))
+    };
+    let connect = || Redis::connect(server.url());
+    let resp2 = Redis::builder().url(server.url()).resp2();
+    Ok(vec![
+        ("redis", audited(Subject::new(connect().await?).with_second(connect().await?))),
+        ("arc_redis", audited(Subject::new(shared(connect().await?)))),
+        ("resp2_redis", audited(Subject::new(resp2.connect().await?).with_second(connect().await?))),
+        ("chaos_redis", audited(Subject::new(Chaos::new(connect().await?)))),
+    ])
 }
 
 fn shared(store: impl CacheService) -> Arc<dyn CacheService> {
     Arc::new(store)
 }
 
-fn local_memory(budget: u64) -> Arc<dyn LocalStore> {
-    Arc::new(LocalMemory::new(budget))
-}
-
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
-    let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let rows = {
-        let _inside = runtime.enter();
-        rows()
-    };
+    let runtime = Arc::new(Runtime::new()?);
+    let server = Server::spawn().context("the rows on Redis need a redis-server")?;
+    let mut rows = runtime.block_on(async { embedded() });
+    rows.extend(runtime.block_on(redis(&server)).context("connecting to the redis-server")?);
+
     let mut ignored = BTreeMap::new();
     let mut tests = Vec::new();
     for (row, subject) in &rows {
@@ -60,7 +77,5 @@ fn main() -> ExitCode {
         let faults = Allowed::parse(include_str!("allowed_ignored.txt")).faults(&ignored.into_keys().collect(), &names);
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
     }));
-    let conclusion = libtest_mimic::run(&arguments, tests);
-    drop(rows);
-    conclusion.exit_code()
+    Ok(libtest_mimic::run(&arguments, tests).exit_code())
 }

@@ -1,6 +1,7 @@
 //! What the test drivers share.
 
 pub mod allowed;
+pub mod audit;
 pub mod origin;
 pub mod process;
 
