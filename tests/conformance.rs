@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
-use cache_core::CacheService;
 use cache_redis::Redis;
 use cache_redis::testkit::Server;
 use libtest_mimic::{Arguments, Failed, Trial};

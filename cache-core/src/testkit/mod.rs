@@ -4,7 +4,7 @@
 //! * [`assert_conforms`]: runs the table over a store and panics with every case that failed.
 //! * [`Subject::trials`]: the same as a list of names and futures, for a test harness of one's own.
 //! * [`Chaos`]: scripted faults in front of any store.
-
+//! * [`history`]: checks recorded reads and acknowledgements against the staleness bound.
 //!
 //! A backend of one's own is tested in ten lines:
 //!
@@ -19,17 +19,17 @@
 //! println!("{report}");
 //! # });
 //! ```
+
 mod case;
 pub mod chaos;
 mod context;
-
+pub mod history;
 mod run;
 mod subject;
 mod suite;
 mod wait;
 
 pub use case::{Case, Needs};
-
 pub use chaos::Chaos;
 pub use context::Context;
 pub use run::{Report, Trial, assert_conforms};
