@@ -102,6 +102,7 @@ impl Bus for Redis {
         within(self.link(), "generations", parts).await
     }
 
+    /// Refused by a replica everywhere; by a primary that lost its replicas (`min-replicas-to-write`) from Redis 7 on.
     async fn beat(&self, line: &Line) -> Result<Beat> {
         checked(&line.seq, "beat")?;
         let (seq, created, server_ms): (Option<Bytes>, bool, u64) =

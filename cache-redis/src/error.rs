@@ -102,7 +102,8 @@ fn denied(reply: Reply) -> Error {
 /// A server's error reply by its code; `details` only decides, and is never shown.
 pub(crate) fn server(code: &str, details: &str) -> Error {
     use ErrorKind::{Config, Conflict, Invalid, Other, Overloaded, Unavailable};
-    let (reply, kind, text) = match code {
+    // before Redis 7 an error that a script passes on comes with its dash
+    let (reply, kind, text) = match code.trim_start_matches('-') {
         "LOADING" => (Reply::Loading, Unavailable, "the server is loading its data"),
         "READONLY" => {
             (Reply::ReadOnly, Unavailable, "the server is a replica and takes no writes; connect to the primary")
