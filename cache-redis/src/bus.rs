@@ -12,7 +12,7 @@ use cache_core::{
 
 use crate::connect::{SubEvent, Subscriber};
 use crate::error::{fault, unexpected};
-use crate::script::{self, PUBLISH, within};
+use crate::script::{self, PUBLISH, Script, within};
 use crate::service::{Redis, checked, millis, sized};
 
 /// The most keys in one script call, and the most bytes of their text: one message names them all.
@@ -35,29 +35,29 @@ impl Bus for Redis {
         if keys.is_empty() {
             return Err(invalid("a change needs a key"));
         }
-        let (mode, ms, frame) = match change {
-            Change::Delete => ("D", 0, Bytes::new()),
-            Change::Soften { grace } => ("S", millis(grace, "change")?, Bytes::new()),
-            Change::Hold { hold } => ("H", millis(hold, "change")?, Bytes::copy_from_slice(&Frame::tombstone(0))),
-            Change::Put { frame, ttl } => ("P", millis(ttl, "change")?, frame),
+        let put = |script: &'static Script, frame: &Bytes| {
+            sized(frame.len(), self.max_value(), "change")?;
+            if keys.len() == 1 { Ok(script) } else { Err(invalid("a put takes exactly one key")) }
+        };
+        let (script, ms, frame) = match change {
+            Change::Delete => (&script::DELETE, 0, Bytes::new()),
+            Change::Soften { grace } => (&script::SOFTEN, millis(grace, "change")?, Bytes::new()),
+            Change::Hold { hold } => {
+                (&script::HOLD, millis(hold, "change")?, Bytes::copy_from_slice(&Frame::tombstone(0)))
+            }
+            Change::Put { frame, ttl } => (put(&script::PUT, &frame)?, millis(ttl, "change")?, frame),
             Change::PutNewer { frame, ttl } => {
                 Header::parse(&frame).map_err(|why| invalid(&format!("the frame to put is malformed: {why}")))?;
-                ("R", millis(ttl, "change")?, frame)
+                (put(&script::PUT_NEWER, &frame)?, millis(ttl, "change")?, frame)
             }
             _ => return Err(invalid("this kind of change is not known")),
         };
-        if matches!(mode, "P" | "R") {
-            sized(frame.len(), self.max_value(), "change")?;
-            if keys.len() != 1 {
-                return Err(invalid("a put takes exactly one key"));
-            }
-        }
         let parts = async {
             let (first, mut rest) = keys.split_at(part(keys));
-            let mut all = self.change_part(line, node, first, mode, ms, &frame).await?;
+            let mut all = self.change_part(line, node, first, script, ms, &frame).await?;
             while !rest.is_empty() {
                 let (next, after) = rest.split_at(part(rest));
-                let applied = self.change_part(line, node, next, mode, ms, &frame).await?;
+                let applied = self.change_part(line, node, next, script, ms, &frame).await?;
                 all.n = if all.n == 0 { 0 } else { applied.n };
                 all.removed += applied.removed;
                 rest = after;
@@ -129,13 +129,13 @@ impl Redis {
         line: &Line,
         node: NodeId,
         keys: &[&str],
-        mode: &str,
+        script: &'static Script,
         ms: u64,
         frame: &Bytes,
     ) -> Result<Applied> {
         let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
-        let call = script::CHANGE.on(&names).arg(PUBLISH).arg(&line.channel).arg(node.to_string());
-        let (n, stored, removed) = call.arg(mode).arg(ms).arg(&frame[..]).run(self.link(), "change").await?;
+        let call = script.on(&names).arg(PUBLISH).arg(&line.channel).arg(node.to_string());
+        let (n, stored, removed) = call.arg(ms).arg(&frame[..]).run(self.link(), "change").await?;
         Ok(Applied { n, stored, removed })
     }
 }

@@ -102,8 +102,7 @@ fn denied(reply: Reply) -> Error {
 /// A server's error reply by its code; `details` only decides, and is never shown.
 pub(crate) fn server(code: &str, details: &str) -> Error {
     use ErrorKind::{Config, Conflict, Invalid, Other, Overloaded, Unavailable};
-    // before Redis 7 an error that a script passes on comes with its dash
-    let (reply, kind, text) = match code.trim_start_matches('-') {
+    let (reply, kind, text) = match code {
         "LOADING" => (Reply::Loading, Unavailable, "the server is loading its data"),
         "READONLY" => {
             (Reply::ReadOnly, Unavailable, "the server is a replica and takes no writes; connect to the primary")
@@ -132,7 +131,7 @@ pub(crate) fn server(code: &str, details: &str) -> Error {
 
 fn plain(code: &str, details: &str) -> Error {
     let known = |part: &str| details.contains(part);
-    if known("running script") {
+    if known("running script") || code.starts_with("@user_script") {
         // before Redis 7 an error inside a script comes wrapped: "(call to f_...): @user_script:1: -READONLY You ..."
         let codes = details.split([' ', ':', '-']).filter(|word| word.len() > 2 && *word != code);
         let inner = codes.map(|word| server(word, "")).find(|error| error.reply().is_some());

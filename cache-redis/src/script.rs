@@ -36,21 +36,29 @@ macro_rules! scripts {
 
 scripts! {
     /// Takes a lease where the key is not plainly missing.
-    LEASEX = "frame" "leasex";
+    LEASEX = "look" "time" "patch" "leasex";
     /// Takes a lease on servers before Redis 7.
     SETNXGET = "setnxget";
     /// Flags a lease as waited for.
-    WAIT = "frame" "wait";
+    WAIT = "look" "held" "time" "patch" "wait";
     /// Prolongs a lease.
-    RENEW = "frame" "renew";
+    RENEW = "look" "held" "time" "patch" "renew";
     /// Fills a key whose lease is held.
-    FILL = "frame" "fill";
+    FILL = "look" "held" "wake" "fill";
     /// Replaces a value by its stamp.
-    REFRESH = "frame" "refresh";
+    REFRESH = "look" "refresh";
     /// Gives a lease back.
-    RELEASE = "frame" "release";
-    /// Changes keys, numbers and publishes it.
-    CHANGE = "frame" "seq" "change";
+    RELEASE = "look" "held" "patch" "wake" "bare" "release";
+    /// Deletes keys; this and the next four number and publish what they do.
+    DELETE = "seq" "delete" "publish";
+    /// Keeps values as fallbacks.
+    SOFTEN = "seq" "value" "bare" "soften" "publish";
+    /// Bars fills.
+    HOLD = "seq" "hold" "publish";
+    /// Puts a value.
+    PUT = "seq" "put" "publish";
+    /// Puts a value unless a newer one stands.
+    PUT_NEWER = "seq" "value" "newer" "put" "publish";
     /// Bumps a tag.
     BUMP = "seq" "tags" "bump";
     /// Reads tag generations.

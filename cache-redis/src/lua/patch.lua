@@ -1,0 +1,7 @@
+-- Rewrites bytes in place. PEXPIRE comes first, with the ttl that the key has: it is a write that full memory does not
+-- refuse, and after one write a script is not refused any.
+local function patch(k,at,bytes)
+  local p=redis.call('PTTL',k)
+  if p>=0 then redis.call('PEXPIRE',k,string.format('%.0f',p)) end
+  redis.call('SETRANGE',k,at,bytes)
+end
