@@ -3,6 +3,7 @@
 pub mod allowed;
 pub mod audit;
 pub mod origin;
+pub mod papers;
 pub mod process;
 
 pub use cache_core::testkit::{eventually, within};

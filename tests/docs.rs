@@ -1,0 +1,110 @@
+//! The papers name only things that exist: types, functions and paths in backticks are looked up in the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use strata_tests::papers::{Named, declared, files, named};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace").to_owned()
+}
+
+/// The README and the other papers at the top, and everything under `docs/`.
+fn papers(root: &Path) -> Vec<PathBuf> {
+    let mut papers = files(&root.join("docs"), "md");
+    let top = fs::read_dir(root).expect("the workspace").filter_map(Result::ok).map(|entry| entry.path());
+    papers.extend(top.filter(|path| path.extension().is_some_and(|ext| ext == "md")));
+    papers.sort();
+    papers
+}
+
+const CRATES: [&str; 6] = ["cache-core", "cache-moka", "cache-redis", "cache-tiered", ".", "xtask"];
+
+fn known(root: &Path) -> BTreeSet<String> {
+    let mut known: BTreeSet<String> = CRATES.iter().map(|name| name.replace('-', "_")).collect();
+    known.insert("cache_strata".to_owned());
+    known.extend(STD.map(str::to_owned));
+    for name in CRATES {
+        for file in files(&root.join(name).join("src"), "rs") {
+            declared(&fs::read_to_string(file).expect("a source file"), &mut known);
+        }
+    }
+    known
+}
+
+/// Names of the standard library.
+const STD: [&str; 18] = [
+    "Arc", "Box", "Clone", "Debug", "Default", "Display", "Drop", "Duration", "Err", "Future", "Mutex", "None", "Ok",
+    "Option", "OnceLock", "Some", "String", "Vec",
+];
+
+/// Names that the papers may use though they are not ours, each with the number of uses.
+fn foreign() -> BTreeMap<String, u32> {
+    let lines = include_str!("foreign_names.txt").lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| (line.to_owned(), 0)).collect()
+}
+
+#[test]
+fn the_papers_name_only_things_that_exist() {
+    let root = root();
+    let (known, mut foreign) = (known(&root), foreign());
+    assert!(known.len() > 300 && known.contains("CacheService"), "the source was not found");
+    let mut faults = Vec::new();
+    let mut looked_up = 0;
+    for paper in papers(&root) {
+        let text = fs::read_to_string(&paper).expect("a paper");
+        let shown = paper.strip_prefix(&root).unwrap_or(&paper).display();
+        for (line, name) in named(&text) {
+            looked_up += 1;
+            let missing = match &name {
+                Named::Item(segments) => segments.iter().find(|segment| !known.contains(*segment)).cloned(),
+                Named::File(path) => (!exists(&root, &paper, path)).then(|| path.clone()),
+            };
+            if let Some(missing) = missing {
+                match foreign.get_mut(&missing) {
+                    Some(uses) => *uses += 1,
+                    None => faults.push(format!("{shown}:{line}: `{missing}` does not exist")),
+                }
+            }
+        }
+    }
+    assert!(looked_up > 10, "only {looked_up} names were found in the papers");
+    let unused = foreign.iter().filter(|(_, uses)| **uses == 0);
+    faults.extend(unused.map(|(name, _)| format!("tests/foreign_names.txt: no paper names `{name}`, or it is ours")));
+    assert!(faults.is_empty(), "{}\n(a name that is not ours goes into tests/foreign_names.txt)", faults.join("\n"));
+}
+
+fn exists(root: &Path, paper: &Path, path: &str) -> bool {
+    let beside = paper.parent().unwrap_or(root);
+    let mut places = CRATES.iter().flat_map(|name| [root.join(name), root.join(name).join("src")]);
+    beside.join(path).exists() || places.any(|place| place.join(path).exists())
+}
+
+#[test]
+fn the_look_up_finds_what_is_wrong() {
+    let mut known = BTreeSet::new();
+    declared(
+        "pub struct Thing<T> {\npub enum Kind {\n    First,\n    Second(u8),\n}\n    async fn act(&self)",
+        &mut known,
+    );
+    for name in ["Thing", "Kind", "First", "Second", "act"] {
+        assert!(known.contains(name), "{name}");
+    }
+    let item = |segments: &[&str]| Named::Item(segments.iter().map(|s| (*s).to_owned()).collect());
+    let text = "`Thing` and `Kind::First`, `Thing::act(1)`, `act()`; `word`, `SHOUT`, `A`, `std::fmt::Debug`\n\
+        ```\n`Fenced`\n```\n`cache_core::Thing<T>` `docs/page.md` `Arc<dyn Thing>`, `tokio::time::Sleep`, `&Lost`";
+    let names: Vec<Named> = named(text).into_iter().map(|(_, name)| name).collect();
+    let expected = [
+        item(&["Thing"]),
+        item(&["Kind", "First"]),
+        item(&["Thing", "act"]),
+        item(&["act"]),
+        item(&["cache_core", "Thing"]),
+        Named::File("docs/page.md".to_owned()),
+        item(&["Arc"]),
+        item(&["Thing"]),
+        item(&["Lost"]),
+    ];
+    assert_eq!(names, expected);
+}
