@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
+use cache_moka::Moka;
 use cache_redis::Redis;
 use cache_redis::testkit::Server;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -19,11 +20,16 @@ use tokio::runtime::Runtime;
 type Rows = Vec<(&'static str, Subject)>;
 
 fn embedded() -> Rows {
-    let memory = Memory::new();
+    let (memory, moka) = (Memory::new(), Moka::new());
     vec![
         ("memory", Subject::new(memory.clone()).with_second(memory).with_local(|b| Arc::new(LocalMemory::new(b)))),
         ("arc_memory", Subject::new(shared(Memory::new()))),
         ("chaos_memory", Subject::new(Chaos::new(Memory::new()))),
+        (
+            "moka",
+            Subject::new(moka.clone()).with_second(moka).with_local(|b| Arc::new(Moka::builder().bytes(b).build())),
+        ),
+        ("arc_moka", Subject::new(shared(Moka::new()))),
     ]
 }
 

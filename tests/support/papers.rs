@@ -99,7 +99,8 @@ fn in_span(span: &str) -> Vec<Named> {
 
 /// A name in CamelCase, of two letters at least. `D_out` is none.
 fn is_type(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase())
+    !name.contains('_')
+        && name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.contains(|c: char| c.is_ascii_lowercase())
         && is_name(name)
 }
