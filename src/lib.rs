@@ -1,1 +1,25 @@
-//! Skeleton.
+#![cfg_attr(
+    all(feature = "moka", feature = "tiered", feature = "bincode"),
+    doc = include_str!("../README.md")
+)]
+#![cfg_attr(
+    not(all(feature = "moka", feature = "tiered", feature = "bincode")),
+    doc = "Strata: a multi-tier cache with a bounded staleness. Features decide which tiers are linked."
+)]
+
+#[cfg(feature = "tiered")]
+mod connect;
+
+/// The contract, whole: what backends implement.
+pub use cache_core as core;
+pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result, codec, memory, observe};
+#[cfg(feature = "moka")]
+pub use cache_moka::Moka;
+#[cfg(feature = "redis")]
+pub use cache_redis::{Redis, RedisBuilder};
+#[cfg(feature = "tiered")]
+pub use cache_tiered::{
+    Answer, Cache, CacheBuilder, CacheKey, Freshness, KeyText, Loaded, Policy, StaleReason, Tier, Tiered, TieredBuilder,
+};
+#[cfg(feature = "tiered")]
+pub use connect::{connect, from_env};
