@@ -62,8 +62,8 @@ impl Bus for Memory {
             let ttl = check_ttl(span)?.saturating_mul(2);
             match sequence(store, &line.seq)? {
                 Some((seq, _)) => {
-                    let opened = tags::open(store, line, period, seq, ttl)?;
-                    tags::read(store, line, tags, opened)
+                    tags::open(store, line, period, seq, ttl)?;
+                    tags::read(store, line, tags, period)
                 }
                 None => Ok(Generations { floor: u64::MAX, bumps: vec![0; tags.len()] }),
             }

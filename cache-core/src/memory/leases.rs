@@ -47,9 +47,9 @@ impl Leases for Memory {
             let Ok(header) = Header::parse(&found.frame) else { return Ok(Lease::Found(found)) };
             let left = Duration::from_millis(header.soft_exp.saturating_sub(store.unix_ms()));
             match header.state {
+                // a bare lease lasts as long as its key
                 State::Lease => {
-                    let left = found.left.unwrap_or(left);
-                    return Ok(Lease::Held { holder: header.stamp, left });
+                    return Ok(Lease::Held { holder: header.stamp, left: found.left.unwrap_or_default() });
                 }
                 State::Stale if !left.is_zero() => return Ok(Lease::Held { holder: header.stamp, left }),
                 State::Tombstone if !left.is_zero() => return Ok(Lease::Barred { left }),
@@ -74,7 +74,10 @@ impl Leases for Memory {
             let Some(found) = store.found(key)? else { return Ok(Wait::Missing) };
             let Some((header, frame)) = held(store, key, holder)? else { return Ok(Wait::Changed(found)) };
             store.rewrite(key, &Header { flags: header.flags | flag::WAITER, ..header }, &frame);
-            let left = Duration::from_millis(header.soft_exp.saturating_sub(store.unix_ms()));
+            let left = match header.state {
+                State::Lease => found.left.unwrap_or_default(),
+                _ => Duration::from_millis(header.soft_exp.saturating_sub(store.unix_ms())),
+            };
             Ok(Wait::Flagged { left })
         })
     }

@@ -62,21 +62,24 @@ pub(super) fn forget(state: &mut State, line: &Line, period: u64) {
     }
 }
 
-/// What the record of `period`, as [`open`] gave it, and the two before it know about `tags`.
+/// What is known about `tags` in `period`, which has been [`open`]ed.
 pub(super) fn read(state: &mut State, line: &Line, tags: &[u64], period: u64) -> Result<Generations> {
     // without any record nothing can be judged
-    let mut floor = u64::MAX;
-    let mut bumps = vec![0; tags.len()];
-    for back in 0..=2 {
-        let Some(period) = period.checked_sub(back) else { break };
-        let Some(record) = state.period(&key(line, period))? else { break };
-        if back > 0 && record.successor != Some(floor) {
-            break;
+    let mut known = Generations { floor: u64::MAX, bumps: vec![0; tags.len()] };
+    let (mut begun, mut broken) = (false, false);
+    for period in (period.saturating_sub(1)..=period.saturating_add(1)).rev() {
+        let Some(record) = state.period(&key(line, period))? else {
+            broken |= begun;
+            continue;
+        };
+        broken |= begun && record.successor != Some(known.floor);
+        begun = true;
+        if !broken {
+            known.floor = record.marker;
         }
-        floor = record.marker;
-        for (bump, tag) in bumps.iter_mut().zip(tags) {
+        for (bump, tag) in known.bumps.iter_mut().zip(tags) {
             *bump = record.bumps.get(tag).copied().unwrap_or(0).max(*bump);
         }
     }
-    Ok(Generations { floor, bumps })
+    Ok(known)
 }
