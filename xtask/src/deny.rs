@@ -43,7 +43,8 @@ fn find_or_install(workspace: &Workspace) -> Result<PathBuf> {
     if !tool.is_file() {
         println!("installing {TOOL} {VERSION} into {TOOLS}, which takes some minutes");
         let root = root.to_string_lossy();
-        let args = ["install", TOOL, "--locked", "--version", VERSION, "--root", &root];
+        // unoptimized: built in a third of the time, and it runs for a second
+        let args = ["install", TOOL, "--debug", "--locked", "--version", VERSION, "--root", &root];
         workspace.cargo(&args).for_at_most(INSTALL).stream()?;
     }
     Ok(tool)

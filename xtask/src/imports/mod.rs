@@ -155,15 +155,15 @@ const SOURCES: &[SourceRule] = &[
         breach: "use cache_moka::Moka;",
     },
     SourceRule {
-        name: "no redis type stands in a public signature, save that of raw()",
+        name: "no redis name stands in a public signature, save behind raw()",
         files: &["cache-redis/src"],
-        kind: Kind::NotPublic { krate: "redis", door: "raw" },
+        kind: Kind::NotPublic { krate: "redis", doors: &["raw", "Raw"] },
         breach: "use redis::{aio::MultiplexedConnection as Wire};\npub fn wire(&self) -> Wire { self.wire }",
     },
     SourceRule {
-        name: "no moka type stands in a public signature",
+        name: "no moka name stands in a public signature",
         files: &["cache-moka/src"],
-        kind: Kind::NotPublic { krate: "moka", door: "" },
+        kind: Kind::NotPublic { krate: "moka", doors: &[] },
         breach: "pub struct Moka { pub inner: moka::sync::Cache<u8, u8> }",
     },
     SourceRule {

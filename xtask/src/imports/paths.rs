@@ -141,24 +141,43 @@ impl Source {
             .collect()
     }
 
-    /// Types of `krate` in public items and fields, save in a function named `door`.
-    pub(super) fn not_public(&self, krate: &str, door: &str) -> Hits {
+    /// Names of `krate` in public items and fields, and its traits on public types, save for items in `doors`.
+    pub(super) fn not_public(&self, krate: &str, doors: &[&str]) -> Hits {
         let brought = self.brought_from(krate);
         let names_it = |at: usize| {
             let name = self.text(at);
             let label = self.before(at) == "fn" || self.text(at + 1) == ":";
             (name == krate && self.begins_path(at)) || (brought.contains(&name) && self.is_first(at) && !label)
         };
-        let mut hits = Hits::new();
+        let mut hits = Vec::new();
         for start in (0..self.all.len()).filter(|&at| self.text(at) == "pub" && self.text(at + 1) != "(") {
             let signature = start + 1..self.signature_end(start + 1);
-            let is_door = |at: usize| self.text(at) == door && self.before(at) == "fn";
+            let is_door = |at: usize| doors.contains(&self.text(at)) && self.before(at) == "fn";
             if !signature.clone().any(is_door) {
-                let found = signature.filter(|&at| names_it(at));
-                hits.extend(found.map(|at| (self.all[at].line, format!("{} in a public item", self.text(at)))));
+                hits.extend(signature.filter(|&at| names_it(at)));
             }
         }
-        hits
+        for start in (0..self.all.len()).filter(|&at| self.text(at) == "impl" && self.is_first_word(at)) {
+            let end = (start..self.all.len()).find(|&at| self.text(at) == "{").unwrap_or(self.all.len());
+            let Some(of) = (start..end).rev().find(|&at| self.text(at) == "for") else { continue };
+            let of_type = self.text(of + 1);
+            if !doors.contains(&of_type) && self.is_public_type(of_type) {
+                hits.extend((start..of).filter(|&at| names_it(at)));
+            }
+        }
+        hits.into_iter().map(|at| (self.all[at].line, format!("{} in a public item", self.text(at)))).collect()
+    }
+
+    /// Whether an item begins at `at`, not a type such as `impl Trait`.
+    fn is_first_word(&self, at: usize) -> bool {
+        matches!(self.before(at), "" | ";" | "}" | "{" | "]" | "unsafe")
+    }
+
+    /// Whether this file declares `name` as a public type.
+    fn is_public_type(&self, name: &str) -> bool {
+        (2..self.all.len())
+            .filter(|&at| self.text(at) == name && matches!(self.before(at), "struct" | "enum"))
+            .any(|at| self.text(at - 2) == "pub")
     }
 
     /// The names that declarations bring in from `krate`, renamed or not.

@@ -31,8 +31,8 @@ pub(super) enum Kind {
     NeverCrates(&'static [&'static str]),
     /// These modules of the crate itself.
     NeverModules(&'static [&'static str]),
-    /// Types of `krate` in public items, save in the function named `door`.
-    NotPublic { krate: &'static str, door: &'static str },
+    /// Names of `krate` in public items, save for the functions and types in `doors`.
+    NotPublic { krate: &'static str, doors: &'static [&'static str] },
     /// `#[path]` and `include!` of source files.
     NoInclusion,
 }
@@ -52,7 +52,7 @@ impl SourceRule {
                 }
                 Kind::NeverCrates(never) => Source::new(&source).never_crates(never),
                 Kind::NeverModules(never) => Source::shipped(&source, &shown).never_modules(never),
-                Kind::NotPublic { krate, door } => Source::shipped(&source, &shown).not_public(krate, door),
+                Kind::NotPublic { krate, doors } => Source::shipped(&source, &shown).not_public(krate, doors),
                 Kind::NoInclusion => Source::new(&source).no_inclusion(),
             };
             found.extend(hits.into_iter().map(|(line, what)| format!("{shown}:{line} names {what}")));

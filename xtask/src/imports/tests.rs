@@ -135,7 +135,7 @@ fn a_driver_is_found_however_it_is_named() {
 
 #[test]
 fn a_driver_type_is_found_in_public_items_alone() {
-    let public = || rule(Kind::NotPublic { krate: "redis", door: "raw" });
+    let public = || rule(Kind::NotPublic { krate: "redis", doors: &["raw", "Raw"] });
     for bad in [
         "pub use redis::Client;",
         "pub type Wire = redis::Client;",
@@ -146,6 +146,8 @@ fn a_driver_type_is_found_in_public_items_alone() {
         "pub struct A(pub redis::Client);",
         "pub enum A { B(redis::Client) }",
         "pub trait A { fn b(&self) -> redis::Client; }",
+        "use redis::aio::ConnectionLike; pub struct A; impl ConnectionLike for A {}",
+        "pub struct A; impl From<redis::Client> for A {}",
         "use redis::{Client as C, Cmd}; pub fn raw_too() -> C { x }",
     ] {
         assert_eq!(place(&public(), bad).len(), 1, "{bad}");
@@ -154,6 +156,9 @@ fn a_driver_type_is_found_in_public_items_alone() {
         "use redis::Client; struct A { b: Client } fn c() -> Client { x }",
         "pub fn raw(&self) -> redis::Client { x }",
         "pub async fn raw(&self) -> redis::Client { x }",
+        "use redis::aio::ConnectionLike; pub struct Raw; impl ConnectionLike for Raw {}",
+        "pub(crate) struct A; impl From<redis::Client> for A {}",
+        "pub struct A; impl A { fn a() -> impl Into<redis::Client> { for b in c {} } }",
         "pub(crate) fn a() -> redis::Client { x }",
         "pub struct A(redis::Client);",
         "pub struct A { b: redis::Client }",
