@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_that_died_is_a_failure() {
-        let mut last = tally(&format!("{OK}running 1 test\ntest a ...\n"));
-        last.end(false);
-        assert_eq!(last.closing(), "2 passed, 1 failed");
-        let mut first = tally(&format!("running 1 test\ntest a ...\n{OK}"));
-        first.end(false);
-        assert_eq!(first.closing(), "2 passed, 1 failed");
+    fn a_runner_that_died_is_a_failure_of_its_own() {
+        let dead = "running 1 test\ntest a ...\n";
+        for order in [format!("{BAD}{dead}"), format!("{dead}{BAD}")] {
+            let mut sum = tally(&order);
+            sum.end(false);
+            assert_eq!(sum.closing(), "1 passed, 2 failed");
+        }
     }
 
     #[test]
