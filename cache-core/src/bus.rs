@@ -54,7 +54,8 @@ pub enum Change {
         /// How long.
         ttl: Duration,
     },
-    /// As `Put`, but only if the key holds no value with a row version at or above the frame's. One key only.
+    /// As `Put`, but only if the key holds no value, be it fresh, negative or stale, with a row version at or above
+    /// the frame's; otherwise nothing is changed, numbered or published. One key only.
     PutNewer {
         /// The frame to store; its header's row version decides.
         frame: Bytes,
@@ -66,7 +67,8 @@ pub enum Change {
 /// What a change did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The change's number in its line; 0 if the store could not number it (every process then revalidates).
+    /// The change's number in its line, that of the last part if it was done in parts; 0 if the store could not
+    /// number it (every process then revalidates), or if a `PutNewer` found nothing to change.
     pub n: u64,
     /// Whether the value of a `Put` or `PutNewer` was stored. An unstored value leaves a miss, never an old value,
     /// except that `PutNewer` leaves a newer value alone.
@@ -246,6 +248,12 @@ pub trait Listener: Send {
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Applies `change` to `keys`, numbers and publishes it.
+    ///
+    /// A store may do a change of very many keys in parts, each an atomic step with a number and a message of its own.
+    ///
+    /// # Errors
+    /// `Invalid` for no key at all, a bad key or ttl, more than one key to put, or bytes that are no frame to `PutNewer`;
+    /// `TooLarge` for a frame over [`max_value`](crate::CacheService::max_value). Nothing was touched then.
     async fn change(&self, line: &Line, node: NodeId, keys: &[&str], change: Change) -> Result<Applied>;
 
     /// Bumps the generation of `tag` in `period`, numbers and publishes it; generations are kept for two periods of

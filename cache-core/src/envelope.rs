@@ -127,7 +127,7 @@ pub struct Header {
     pub stamp: Stamp,
     /// The sequence number applied when the load began.
     pub s0: u64,
-    /// The end of freshness in server ms; a deadline in the states `L`, `S`, `T`.
+    /// The end of freshness in server ms, 0 for none; a deadline in the states `L`, `S`, `T`.
     pub soft_exp: u64,
     /// The moment of creation in server ms.
     pub created: u64,

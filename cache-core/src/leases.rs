@@ -58,6 +58,10 @@ pub enum Wait {
 /// The lease stands under the value's own key as a frame in state `L`; a stale value that is kept as a fallback
 /// (`S`, or `V`/`N` past its soft expiry) carries the lease in its header and stays readable.
 ///
+/// Bytes that don't begin with the magic and format of a frame are never changed, except by
+/// [`discard`](Self::discard). A token of [`Stamp::NONE`] holds nothing. A frame counts whole against
+/// [`max_value`](crate::CacheService::max_value).
+///
 /// Every method is one round trip, except [`lease`](Self::lease), which may need two when the key holds a value or a
 /// tombstone: whether its time has passed is for the store's own clock to say. All keys are physical: the store adds nothing to them.
 #[async_trait]
@@ -73,7 +77,12 @@ pub trait Leases: Send + Sync {
 
     /// Asks for the lease on `key` with `token`, to last for `span`.
     ///
-    /// Granted when the key is missing, or holds a stale value or tombstone whose lease or hold has run out.
+    /// Granted when the key is missing, or holds a stale value or tombstone whose lease or hold has run out. A loader
+    /// that asks again while it holds the lease is told `Held`, with its own token. The lease never prolongs the ttl of
+    /// a stale value that carries it.
+    ///
+    /// # Errors
+    /// `Invalid` for [`Stamp::NONE`].
     async fn lease(&self, key: &str, token: Stamp, span: Duration) -> Result<Lease>;
 
     /// Asks the holder of the lease to wake waiters when it fills.

@@ -35,6 +35,8 @@ pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
 /// * `exists` agrees with `get`.
 /// * A batch equals the loop of its single calls: order kept, duplicates allowed, an empty batch is fine.
 /// * A batch refuses all of its arguments before it touches any data: one bad key, and nothing is done.
+/// * Of many that delete a key at once, one is told that it was there.
+/// * `Debug` and errors show no key and no value.
 /// * Dropping a future leaves the entry either as before or as asked.
 /// * A clone or another handle of the same store sees the same data.
 ///

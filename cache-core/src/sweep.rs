@@ -8,7 +8,8 @@ use crate::Result;
 /// invalidation.
 #[async_trait]
 pub trait Sweep: Send + Sync {
-    /// Every key that begins with `prefix`, in no particular order; keys that come or go meanwhile may be missed.
+    /// Every key that begins with `prefix`, once, in no particular order; keys that come or go meanwhile may be missed.
+    /// No character of `prefix` is a pattern.
     async fn keys(&self, prefix: &str) -> Result<Vec<String>>;
 
     /// Removes every key that begins with `prefix`; how many.

@@ -1,21 +1,26 @@
 //! The bus: what each kind of change does to its keys.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::frames::{RIVAL, TOKEN, foreign, future, negative, stale, value};
 use super::leases::SPAN;
+use super::races::cut;
 use crate::testkit::Context;
 use crate::testkit::case::cases;
 use crate::testkit::context::{LONG, ME};
 use crate::testkit::wait::eventually;
-use crate::{Change, Frame, Lease, Stamp, State};
+use crate::{Change, Frame, Lease, Message, Stamp, State};
 
 cases! { "bus", [Service, Leases, Bus]:
     "`Delete` removes values, leases, tombstones and foreign bytes, and counts them." => delete_removes_everything,
     "A fill under a lease from before a change of any kind is refused." => a_change_ends_the_lease,
     "A load that began before a change never leaves its value, however the two race." => a_fill_never_survives_a_change,
+    "A change that is dropped is done, numbered and published, or not at all." => a_dropped_change_is_all_or_nothing,
+    "A change may name thousands of keys; its parts are numbered and published one after the other." =>
+        a_change_may_name_thousands_of_keys,
     "`Soften` keeps the payload of a value or negative as `S`, without lease." => soften_keeps_the_payload,
     "`Soften` keeps the fallback for at most the grace." => soften_keeps_for_at_most_the_grace,
     "`Soften` never prolongs what was left." => soften_never_prolongs,
@@ -25,7 +30,7 @@ cases! { "bus", [Service, Leases, Bus]:
     "`Hold` falls by itself when its time has passed." => hold_falls_by_itself,
     "`Put` leaves its frame for its ttl." => put_leaves_its_frame,
     "`PutNewer` stores over a miss, a lease, a bar or an older row version." => put_newer_stores_over_older,
-    "`PutNewer` leaves a row version at or above its own alone, be it fresh, negative or stale." =>
+    "`PutNewer` leaves a row version at or above its own alone, be it fresh, negative or stale: nothing is numbered." =>
         put_newer_leaves_newer_alone,
 }
 
@@ -94,6 +99,57 @@ async fn a_fill_never_survives_a_change(t: Context) {
         task.await.unwrap();
         assert_eq!(t.get(&key).await, None, "a value from before the change was left");
     }
+}
+
+async fn a_dropped_change_is_all_or_nothing(t: Context) {
+    let mut ear = t.listen(&[t.line()]).await;
+    for round in 0..30 {
+        let (key, marker) = (t.key(&round.to_string()), t.key("marker"));
+        t.put(&key, &value(TOKEN, "v")).await;
+        let before = t.last().await;
+        let ended = cut(fastrand::usize(0..4), t.bus().change(&t.line(), ME, &[&key], Change::Delete)).await;
+        // what was sent before the drop may still be done
+        eventually("number and key agree", async || {
+            let done = t.get(&key).await.is_none();
+            t.last().await == before + u64::from(done) && t.get(&key).await.is_none() == done
+        })
+        .await;
+        assert!(!ended || t.get(&key).await.is_none(), "a finished change was not done");
+        let last = t.change(&[&marker], Change::Delete).await.n;
+        let mut heard = Vec::new();
+        while heard.last() != Some(&last) {
+            match ear.message().await {
+                (0, Message::Keys { n, .. }) => heard.push(n),
+                other => panic!("expected a message on keys, got {other:?}"),
+            }
+        }
+        let expected: Vec<u64> = (before + 1..=last).collect();
+        assert_eq!(heard, expected);
+    }
+}
+
+async fn a_change_may_name_thousands_of_keys(t: Context) {
+    let mut ear = t.listen(&[t.line()]).await;
+    let keys: BTreeSet<String> = (0..5000).map(|i| t.key(&i.to_string())).collect();
+    let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
+    let entries: Vec<_> = names.iter().map(|key| (*key, Bytes::new())).collect();
+    t.store().set_many(&entries, LONG).await.unwrap();
+    let before = t.last().await;
+    let applied = t.change(&names, Change::Delete).await;
+    assert_eq!(applied.removed, 5000);
+    assert_eq!(applied.n, t.last().await);
+    assert!(t.store().get_many(&names).await.unwrap().iter().all(Option::is_none));
+    let mut heard = BTreeSet::new();
+    for expected in before + 1..=applied.n {
+        match ear.message().await {
+            (0, Message::Keys { n, node: ME, keys }) => {
+                assert_eq!(n, expected);
+                heard.extend(keys);
+            }
+            other => panic!("expected a message on keys, got {other:?}"),
+        }
+    }
+    assert!(heard == keys, "{} keys were published, not the 5000 that changed", heard.len());
 }
 
 async fn soften_keeps_the_payload(t: Context) {
@@ -215,8 +271,7 @@ async fn put_newer(t: &Context, key: &str, version: u32) -> bool {
         assert_eq!(applied.n, before + 1);
         assert_eq!(t.get(key).await, Some(frame));
     } else {
-        // a change that changed nothing may stay without a number, but then it must not have taken one
-        assert_eq!(t.last().await, if applied.n == 0 { before } else { applied.n });
+        assert_eq!((applied.n, t.last().await), (0, before), "nothing changed, so there is nothing to number");
     }
     applied.stored
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frames::{RIVAL, TOKEN, foreign, negative, value};
+use super::frames::{RIVAL, TOKEN, foreign, negative, until, value};
 use super::limits::{bad_keys, bad_ttls, refused};
+use super::races::cut;
 use crate::envelope::HEADER;
 use crate::testkit::Context;
 use crate::testkit::case::cases;
@@ -22,6 +23,8 @@ cases! { "leases", [Service, Leases]:
     "A lease that another loader has is `Held`, with its token and the time left." => a_lease_is_held,
     "Who asks again with its own token is told that it holds the lease." => asking_again_shows_the_own_token,
     "A lease on a key that holds a fresh value or negative is `Found`." => a_fresh_value_is_found,
+    "A value without a soft expiry is fresh." => a_value_without_a_soft_expiry_is_found,
+    "A lease with no token is refused." => a_lease_with_no_token_is_refused,
     "A lease on bytes that aren't ours is `Found`, and nothing changes them but `discard`." => foreign_bytes_are_found,
     "A lease that has run out is granted to the next." => a_lease_that_has_run_out_is_granted,
     "Of many that ask at once, one is granted the lease." => a_lease_race_has_one_winner,
@@ -31,6 +34,8 @@ cases! { "leases", [Service, Leases]:
     "A second fill by the same token is refused." => a_second_fill_is_refused,
     "A fill after an invalidation is refused." => a_fill_after_a_delete_is_refused,
     "A fill by a holder whose lease was taken over is refused." => a_fill_after_a_takeover_is_refused,
+    "A fill that is dropped leaves the lease or the whole frame." => a_dropped_fill_is_all_or_nothing,
+    "A frame over the largest value is refused with `TooLarge`." => a_frame_over_the_largest_size_is_refused,
     "`renew` prolongs the lease to the span from now." => renew_prolongs_the_lease,
     "`renew` says `false` and changes nothing if the token doesn't hold the lease." => renew_needs_the_lease,
     "`release` removes the lease at once." => release_removes_the_lease,
@@ -140,6 +145,22 @@ async fn a_fresh_value_is_found(t: Context) {
     }
 }
 
+async fn a_value_without_a_soft_expiry_is_found(t: Context) {
+    let key = t.key("k");
+    for frame in [value(RIVAL, "v"), negative(RIVAL)] {
+        let bytes = until(frame, 0).to_bytes(&key);
+        t.set(&key, bytes.clone(), LONG).await;
+        assert!(matches!(t.lease(&key, TOKEN, SPAN).await, Lease::Found(_)), "a soft expiry of zero is none");
+        assert_eq!(t.get(&key).await, Some(bytes));
+    }
+}
+
+async fn a_lease_with_no_token_is_refused(t: Context) {
+    let key = t.key("k");
+    refused("lease", ErrorKind::Invalid, t.leases().lease(&key, Stamp::NONE, SPAN).await);
+    assert_eq!(t.get(&key).await, None);
+}
+
 async fn foreign_bytes_are_found(t: Context) {
     let (key, leases, channel) = (t.key("k"), t.leases(), t.line().channel);
     for bytes in foreign() {
@@ -244,6 +265,31 @@ async fn a_fill_after_a_takeover_is_refused(t: Context) {
     assert!(t.fill(&key, RIVAL, "new").await);
     assert!(!t.fill(&key, TOKEN, "later").await);
     assert_eq!(t.payload(&key).await.as_deref(), Some(&b"new"[..]));
+}
+
+async fn a_dropped_fill_is_all_or_nothing(t: Context) {
+    for round in 0..40 {
+        let (key, channel) = (t.key(&round.to_string()), t.line().channel);
+        assert_eq!(t.lease(&key, TOKEN, SPAN).await, Lease::Granted);
+        let lease = t.get(&key).await.expect("the lease");
+        let frame = value(TOKEN, &"v".repeat(5000)).to_bytes(&key);
+        let ended = cut(fastrand::usize(0..4), t.leases().fill(&key, TOKEN, frame.clone(), LONG, &channel)).await;
+        let left = t.get(&key).await.expect("the lease or the frame");
+        assert!(left == frame || (left == lease && !ended), "neither the lease nor the frame");
+    }
+}
+
+async fn a_frame_over_the_largest_size_is_refused(t: Context) {
+    let (key, channel) = (t.key("k"), t.line().channel);
+    let over = value(TOKEN, &"v".repeat(t.store().max_value())).to_bytes(&key);
+    assert_eq!(t.lease(&key, TOKEN, SPAN).await, Lease::Granted);
+    refused("fill", ErrorKind::TooLarge, t.leases().fill(&key, TOKEN, over.clone(), LONG, &channel).await);
+    assert_eq!(t.frame(&key).await.map(|f| f.header.state), Some(State::Lease));
+    let fits = value(TOKEN, &"v".repeat(t.store().max_value() - 200)).to_bytes(&key);
+    assert!(t.leases().fill(&key, TOKEN, fits, LONG, &channel).await.unwrap());
+    refused("refresh", ErrorKind::TooLarge, t.leases().refresh(&key, TOKEN, over, LONG).await);
+    assert!(t.payload(&key).await.is_some());
+    t.store().delete(&key).await.unwrap();
 }
 
 async fn renew_prolongs_the_lease(t: Context) {
