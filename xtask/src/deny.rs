@@ -43,7 +43,7 @@ fn find_or_install(workspace: &Workspace) -> Result<PathBuf> {
     if !tool.is_file() {
         println!("installing {TOOL} {VERSION} into {TOOLS}, which takes some minutes");
         let root = root.to_string_lossy();
-        // unoptimized: built in a third of the time, and it runs for a second
+        // unoptimized: it takes longer to build than it ever runs
         let args = ["install", TOOL, "--debug", "--locked", "--version", VERSION, "--root", &root];
         workspace.cargo(&args).for_at_most(INSTALL).stream()?;
     }
