@@ -20,9 +20,9 @@ pub(super) trait Resident {
 
 /// A map whose values have weights, kept within a budget.
 ///
-/// A hand walks over the entries in the order in which they came. Each insert moves it by two, which drops dead
-/// entries and leftovers sooner than they come; when room is needed it evicts the first entry that was not read
-/// since it last passed.
+/// A hand walks over the entries in the order in which they came. An insert moves it by two, which drops dead entries
+/// and leftovers sooner than they come; an insert that needs room moves it until it has evicted enough entries that
+/// were not read since the hand last passed.
 pub(super) struct Ring<V> {
     slots: HashMap<Arc<str>, Slot<V>>,
     /// The way of the hand. A place whose id isn't its slot's any more is a leftover of a removed entry.
@@ -54,10 +54,14 @@ impl<V: Resident> Ring<V> {
     /// is kept in its place.
     pub(super) fn insert(&mut self, key: &str, value: V, weight: u64, now: Tick) -> bool {
         self.remove(key);
-        self.step(false, now);
-        self.step(false, now);
         if weight > self.budget {
             return false;
+        }
+        // Without pressure the hand looks for dead entries only. Never both for one insert: the two would fall into
+        // step, and some entries would only ever be passed by the hand that spares them.
+        if self.weight <= self.budget - weight {
+            self.step(false, now);
+            self.step(false, now);
         }
         // Twice around: the first round takes the second chances away, so only pinned entries remain after it.
         let mut steps = 2 * self.hand.len();
