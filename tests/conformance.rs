@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
-use cache_moka::Moka;
-use cache_redis::Redis;
+
 use cache_redis::testkit::Server;
+use cache_strata::{Moka, Redis};
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
 use strata_tests::audit::Audit;

@@ -36,3 +36,6 @@ pub use run::{Report, Trial, assert_conforms};
 pub use subject::Subject;
 pub use suite::CASES;
 pub use wait::{eventually, within};
+
+#[cfg(test)]
+mod tests;

@@ -236,7 +236,7 @@ async fn cleared_entries_are_never_seen(t: Context) {
 }
 
 async fn threads_tear_nothing(t: Context) {
-    let store = t.local(300_000);
+    let store = t.local(60_000);
     thread::scope(|scope| {
         for thread in 0..4_usize {
             let store = &store;
