@@ -54,7 +54,12 @@ async fn concurrent_writers_never_tear_a_value(t: Context) {
             for _ in 0..20 {
                 let len = fastrand::usize(5..20_000);
                 store.set(&key, whole(writer, len), LONG).await.unwrap();
+                // a store that never waits would otherwise run one writer after the other
+                tokio::task::yield_now().await;
                 check_whole(&store.get(&key).await.unwrap().expect("the key is never missing"));
+                tokio::task::yield_now().await;
+                let answers = store.get_many(&[&key, &key]).await.unwrap();
+                answers.iter().for_each(|value| check_whole(value.as_ref().expect("the key is never missing")));
             }
         });
     }
