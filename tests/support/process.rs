@@ -63,6 +63,16 @@ impl Process {
         self.child.id()
     }
 
+    /// Stops it where it is, or lets it go on.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn pause(&self, pause: bool) -> io::Result<()> {
+        let signal = if pause { "-STOP" } else { "-CONT" };
+        let done = Command::new("kill").arg(signal).arg(self.id().to_string()).status()?;
+        if done.success() { Ok(()) } else { Err(io::Error::other("the process can't be signalled")) }
+    }
+
     /// Sends it a line.
     ///
     /// # Errors

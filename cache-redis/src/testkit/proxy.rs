@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,7 @@ struct Switches {
     refuse: bool,
     stall: Option<Direction>,
     delay: Duration,
+    mute: bool,
 }
 
 /// A TCP proxy on a loopback port of its own. Starts transparent; every switch acts on connections that are open and
@@ -118,6 +120,12 @@ impl Proxy {
         self.switches.send_modify(|s| s.delay = delay);
     }
 
+    /// Whether what the server sends on connections that have subscribed is swallowed: messages are lost, and nobody is
+    /// told.
+    pub fn mute_pushes(&self, mute: bool) {
+        self.switches.send_modify(|s| s.mute = mute);
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -140,8 +148,9 @@ async fn serve(client: TcpStream, target: String, mut switches: watch::Receiver<
     let life = switches.borrow().life;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = pump(from_client, to_server, Direction::Requests, switches.clone());
-    let replies = pump(from_server, to_client, Direction::Replies, switches.clone());
+    let subscribed = Arc::new(AtomicBool::new(false));
+    let requests = pump(from_client, to_server, Direction::Requests, switches.clone(), Arc::clone(&subscribed));
+    let replies = pump(from_server, to_client, Direction::Replies, switches.clone(), subscribed);
     tokio::select! {
         () = requests => {}
         () = replies => {}
@@ -149,15 +158,35 @@ async fn serve(client: TcpStream, target: String, mut switches: watch::Receiver<
     }
 }
 
+/// Whether a request subscribes, as the client of this crate writes it: the command in one piece.
+fn subscribes(request: &[u8]) -> bool {
+    request.windows(9).any(|word| word.eq_ignore_ascii_case(b"SUBSCRIBE"))
+}
+
 /// Moves bytes until either end closes. Reading goes on while a chunk waits for its time, so a delay costs no
 /// throughput.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Direction, switches: watch::Receiver<Switches>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    way: Direction,
+    switches: watch::Receiver<Switches>,
+    subscribed: Arc<AtomicBool>,
+) {
     let (send, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let delays = switches.clone();
     let read = async move {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(n @ 1..) = from.read(&mut buffer).await {
-            let delay = if way == Direction::Replies { delays.borrow().delay } else { Duration::ZERO };
+            let mut delay = Duration::ZERO;
+            if way == Direction::Replies {
+                let switches = delays.borrow();
+                if switches.mute && subscribed.load(Ordering::Relaxed) {
+                    continue;
+                }
+                delay = switches.delay;
+            } else if subscribes(&buffer[..n]) {
+                subscribed.store(true, Ordering::Relaxed);
+            }
             if send.send((Instant::now() + delay, buffer[..n].to_vec())).await.is_err() {
                 break;
             }

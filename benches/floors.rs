@@ -1,0 +1,171 @@
+//! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
+//!
+//! `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for an instruction counter.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cache_strata::{CacheService, Tiered};
+use futures_util::FutureExt;
+use strata_benches::{Product, bare_moka, bare_redis, keys, products, redis, runtime, server, tiered};
+
+const ROUNDS: usize = 31;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["hits", what, n] => hits(what, n.parse().expect("a number of hits")),
+        _ => figures(),
+    }
+}
+
+/// Nothing but near hits.
+fn hits(what: &str, n: u64) {
+    let keys = keys(64);
+    let next = |i: u64| keys[usize::try_from(i % 64).unwrap_or(0)].as_str();
+    let bare = bare_moka(1 << 24);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let cache = runtime.block_on(async { products(&tiered(None).await) });
+    for (id, key) in (0..).zip(&keys) {
+        bare.insert(key.as_str().into(), Arc::new(Product::new(id)));
+        let load = async move || Ok::<_, std::io::Error>(Product::new(id));
+        runtime.block_on(cache.get_or_load(key.as_str(), load)).expect("loaded");
+    }
+    for i in 0..n {
+        match what {
+            "moka" => drop(black_box(bare.get(next(i)))),
+            _ => drop(black_box(cache.get(next(i)).now_or_never())),
+        }
+    }
+}
+
+/// The median of each contender's rounds, interleaved.
+fn interleave(contenders: &mut [(&str, &mut dyn FnMut() -> f64)]) -> Vec<f64> {
+    let mut samples = vec![Vec::with_capacity(ROUNDS); contenders.len()];
+    for _ in 0..ROUNDS {
+        for (sample, (_, run)) in samples.iter_mut().zip(contenders.iter_mut()) {
+            sample.push(run());
+        }
+    }
+    samples
+        .into_iter()
+        .map(|mut sample| {
+            sample.sort_by(f64::total_cmp);
+            sample[ROUNDS / 2]
+        })
+        .collect()
+}
+
+fn row(what: &str, unit: &str, floor: f64, ours: f64) {
+    println!("| {what} | {floor:.1} {unit} | {ours:.1} {unit} | {:.2} |", ours / floor);
+}
+
+fn figures() {
+    println!("| what | floor | ours | ratio |\n|---|---|---|---|");
+    near();
+    far();
+}
+
+fn near() {
+    let keys = keys(1000);
+    let runtime = runtime();
+    let server = server();
+    let bare = bare_moka(256 << 20);
+    let one = runtime.block_on(async { products(&tiered(None).await) });
+    let two = runtime.block_on(async { products(&tiered(Some(redis(&server).await)).await) });
+    for (id, key) in (0..).zip(&keys) {
+        bare.insert(key.as_str().into(), Arc::new(Product::new(id)));
+        for cache in [&one, &two] {
+            let load = async move || Ok::<_, std::io::Error>(Product::new(id));
+            runtime.block_on(cache.get_or_load(key.as_str(), load)).expect("loaded");
+        }
+    }
+    let per = |hit: &dyn Fn(&str)| {
+        let begun = Instant::now();
+        for _ in 0..20 {
+            keys.iter().for_each(|key| hit(key));
+        }
+        begun.elapsed().as_secs_f64() * 1e9 / (20.0 * 1000.0)
+    };
+    let hit = |cache: &cache_strata::Cache<Product>, key: &str| {
+        drop(black_box(cache.get(key).now_or_never().expect("a near hit does not wait").expect("an answer")));
+    };
+    let medians = interleave(&mut [
+        ("moka", &mut || per(&|key| drop(black_box(bare.get(key))))),
+        ("near", &mut || per(&|key| hit(&one, key))),
+        ("both", &mut || per(&|key| hit(&two, key))),
+    ]);
+    row("typed near hit, near only, against a bare moka get of an Arc", "ns", medians[0], medians[1]);
+    row("typed near hit, near and far, against the same", "ns", medians[0], medians[2]);
+}
+
+fn far() {
+    let runtime = runtime();
+    let server = server();
+    let keys = keys(1000);
+    let ttl = Duration::from_secs(3600);
+    let (bare, store, tiered) = runtime.block_on(async {
+        let store = redis(&server).await;
+        let tiered = Tiered::builder().far(redis(&server).await).build().await.expect("a cache");
+        for key in &keys {
+            store.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+            tiered.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+        }
+        (bare_redis(&server).await, store, tiered)
+    });
+    let p50 = |call: &dyn Fn(&str)| {
+        let mut times: Vec<f64> = keys
+            .iter()
+            .map(|key| {
+                let begun = Instant::now();
+                call(key);
+                begun.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let bare_get = |key: &str| {
+        let value: Bytes =
+            runtime.block_on(redis::cmd("GET").arg(key).query_async(&mut bare.clone())).expect("a value");
+        assert_eq!(value.len(), 512);
+    };
+    // what a far hit sends: the ttl and the value in one pipeline
+    let bare_pair = |key: &str| {
+        let mut pipe = redis::pipe();
+        pipe.cmd("PTTL").arg(key).cmd("GET").arg(key);
+        let (_, value): (i64, Bytes) = runtime.block_on(pipe.query_async(&mut bare.clone())).expect("a value");
+        assert_eq!(value.len(), 512);
+    };
+    let medians = interleave(&mut [
+        ("bare", &mut || p50(&bare_get)),
+        ("pair", &mut || p50(&bare_pair)),
+        ("redis", &mut || p50(&|key| assert!(runtime.block_on(store.get(key)).expect("an answer").is_some()))),
+        ("tiered", &mut || p50(&|key| assert!(runtime.block_on(tiered.get(key)).expect("an answer").is_some()))),
+    ]);
+    row("p50 of Redis::get, against GET of the bare client", "µs", medians[0], medians[2]);
+    row("p50 of a far hit through Tiered, against GET of the bare client", "µs", medians[0], medians[3]);
+    row("p50 of a far hit through Tiered, against PTTL and GET in one pipeline", "µs", medians[1], medians[3]);
+    let batch: Vec<&str> = keys.iter().take(100).map(String::as_str).collect();
+    let timed = |call: &dyn Fn()| {
+        let begun = Instant::now();
+        (0..200).for_each(|_| call());
+        begun.elapsed().as_secs_f64() * 1e6 / 200.0
+    };
+    let mget = || {
+        let values: Vec<Bytes> =
+            runtime.block_on(redis::cmd("MGET").arg(&batch).query_async(&mut bare.clone())).expect("values");
+        assert_eq!(values.len(), 100);
+    };
+    let medians = interleave(&mut [
+        ("mget", &mut || timed(&mget)),
+        ("redis", &mut || timed(&|| assert_eq!(runtime.block_on(store.get_many(&batch)).expect("values").len(), 100))),
+        ("tiered", &mut || {
+            timed(&|| assert_eq!(runtime.block_on(tiered.get_many(&batch)).expect("values").len(), 100))
+        }),
+    ]);
+    row("Redis::get_many of 100, against MGET", "µs", medians[0], medians[1]);
+    row("get_many of 100 through Tiered, against MGET", "µs", medians[0], medians[2]);
+}

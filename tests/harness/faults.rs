@@ -1,0 +1,164 @@
+//! What goes wrong during a history.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cache_redis::testkit::{Direction, Proxy};
+use strata_tests::process::Process;
+
+use crate::topology::Topology;
+
+/// A kind of fault. Each history repeats one kind, at random moments on random targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fault {
+    None,
+    Cut,
+    StallReplies,
+    StallRequests,
+    DropPushes,
+    DelayReplies,
+    StopNode,
+    StopServer,
+    RestartEmpty,
+    KillConnections,
+    KillSubscribers,
+    PauseWrites,
+    OutOfMemory,
+    Evict,
+    FlushAll,
+    LoseCounters,
+    /// A different one of the above each time.
+    Mixed,
+}
+
+impl Fault {
+    pub(crate) const ALL: &[Self] = &[
+        Self::None,
+        Self::Cut,
+        Self::StallReplies,
+        Self::StallRequests,
+        Self::DropPushes,
+        Self::DelayReplies,
+        Self::StopNode,
+        Self::StopServer,
+        Self::RestartEmpty,
+        Self::KillConnections,
+        Self::KillSubscribers,
+        Self::PauseWrites,
+        Self::OutOfMemory,
+        Self::Evict,
+        Self::FlushAll,
+        Self::LoseCounters,
+        Self::Mixed,
+    ];
+
+    /// What `Mixed` picks from.
+    const MIX: &[Self] = &[
+        Self::Cut,
+        Self::StallReplies,
+        Self::DropPushes,
+        Self::DelayReplies,
+        Self::StopNode,
+        Self::KillSubscribers,
+        Self::FlushAll,
+        Self::LoseCounters,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Cut => "connections cut",
+            Self::StallReplies => "replies stalled",
+            Self::StallRequests => "requests stalled",
+            Self::DropPushes => "pushes dropped",
+            Self::DelayReplies => "replies delayed past D",
+            Self::StopNode => "process stopped",
+            Self::StopServer => "server stopped",
+            Self::RestartEmpty => "server killed, restarted empty",
+            Self::KillConnections => "CLIENT KILL normal",
+            Self::KillSubscribers => "CLIENT KILL pubsub",
+            Self::PauseWrites => "CLIENT PAUSE WRITE",
+            Self::OutOfMemory => "memory full, noeviction",
+            Self::Evict => "memory small, allkeys-lru",
+            Self::FlushAll => "FLUSHALL",
+            Self::LoseCounters => "counters deleted",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// What faults act on.
+pub(crate) struct Stage<'a> {
+    pub(crate) topology: &'a mut Topology,
+    pub(crate) proxies: &'a [Proxy],
+    pub(crate) nodes: &'a [Process],
+    pub(crate) bound: Duration,
+}
+
+impl Stage<'_> {
+    /// Makes `fault` happen once, and ends it.
+    pub(crate) async fn strike(&mut self, fault: Fault, rng: &mut fastrand::Rng) -> Result<()> {
+        let victim = rng.usize(..self.nodes.len());
+        // from a fraction of the bound to well past it
+        let span = self.bound.mul_f64(0.3 + 1.7 * rng.f64());
+        let proxy = &self.proxies[victim.min(self.proxies.len().saturating_sub(1))];
+        match fault {
+            Fault::None => {}
+            Fault::Mixed => {
+                let picked = Fault::MIX[rng.usize(..Fault::MIX.len())];
+                Box::pin(self.strike(picked, rng)).await?;
+            }
+            Fault::Cut => proxy.cut(),
+            Fault::StallReplies | Fault::StallRequests => {
+                let way = if fault == Fault::StallReplies { Direction::Replies } else { Direction::Requests };
+                proxy.stall(way);
+                tokio::time::sleep(span).await;
+                proxy.flow();
+            }
+            Fault::DropPushes => {
+                proxy.mute_pushes(true);
+                tokio::time::sleep(span).await;
+                proxy.mute_pushes(false);
+            }
+            Fault::DelayReplies => {
+                proxy.delay_replies(self.bound + span);
+                tokio::time::sleep(self.bound + span).await;
+                proxy.delay_replies(Duration::ZERO);
+            }
+            Fault::StopNode => {
+                self.nodes[victim].pause(true)?;
+                tokio::time::sleep(span).await;
+                self.nodes[victim].pause(false)?;
+            }
+            Fault::StopServer => {
+                let server = self.topology.primary();
+                server.pause()?;
+                tokio::time::sleep(span).await;
+                server.resume()?;
+            }
+            Fault::RestartEmpty => self.topology.primary_mut().restart()?,
+            Fault::KillConnections => self.topology.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]),
+            Fault::KillSubscribers => self.topology.run(&["CLIENT", "KILL", "TYPE", "pubsub"]),
+            Fault::PauseWrites => {
+                let millis = span.as_millis().to_string();
+                self.topology.run(&["CLIENT", "PAUSE", &millis, "WRITE"]);
+                tokio::time::sleep(span).await;
+            }
+            Fault::OutOfMemory => {
+                self.topology.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+                self.topology.run(&["CONFIG", "SET", "maxmemory", "1mb"]);
+                tokio::time::sleep(span).await;
+                self.topology.run(&["CONFIG", "SET", "maxmemory", "0"]);
+            }
+            Fault::Evict => {
+                self.topology.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+                self.topology.run(&["CONFIG", "SET", "maxmemory", "1mb"]);
+                tokio::time::sleep(span).await;
+                self.topology.run(&["CONFIG", "SET", "maxmemory", "0"]);
+            }
+            Fault::FlushAll => self.topology.run(&["FLUSHALL"]),
+            Fault::LoseCounters => self.topology.run(&["DEL", "history:seq", "history:tags:0"]),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! A node of a history: a process with a cache, readers and a writer, that writes down what it sees.
+
+use std::io::BufRead;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cache_core::{Clock, codec::Postcard};
+use cache_strata::{Cache, Freshness, Loaded, Moka, Policy, Redis, Tier, Tiered};
+
+use crate::origin::Origin;
+use crate::record::{Op, Record, Source, write_all};
+use crate::settings::{Settings, VARIABLE};
+
+struct Node {
+    settings: Settings,
+    origin: Origin,
+    cache: Cache<u64, u16>,
+    clock: Clock,
+    records: Mutex<Vec<Record>>,
+}
+
+pub(crate) fn run() -> Result<()> {
+    let settings: Settings = serde_json::from_str(&std::env::var(VARIABLE)?)?;
+    break_rule(settings.mutation.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let node = Arc::new(Node::connect(settings).await?);
+        println!("ready");
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        node.play().await?;
+        write_all(&node.settings.records, &node.records.lock().unwrap_or_else(PoisonError::into_inner))?;
+        println!("done {:?}", node.cache.tiered().metrics());
+        anyhow::Ok(())
+    })
+}
+
+#[cfg(feature = "mutate")]
+fn break_rule(name: Option<&str>) -> Result<()> {
+    use cache_tiered::coherence::mutate::{Mutation, set};
+    let Some(name) = name else { return Ok(()) };
+    let found = Mutation::ALL.iter().find(|m| format!("{m:?}") == name);
+    set(Some(*found.with_context(|| format!("no mutation {name}"))?));
+    Ok(())
+}
+
+#[cfg(not(feature = "mutate"))]
+fn break_rule(name: Option<&str>) -> Result<()> {
+    anyhow::ensure!(name.is_none(), "mutations need a build with the feature `mutate`");
+    Ok(())
+}
+
+impl Node {
+    async fn connect(settings: Settings) -> Result<Self> {
+        let origin = Origin::connect(&settings.origin).await.context("the origin")?;
+        let far = Redis::connect(&settings.far).await.context("the far store")?;
+        let tiered = Tiered::builder()
+            .near(Moka::builder().bytes(16 << 20).build())
+            .far(far)
+            .namespace("history")
+            .buckets(settings.buckets)
+            .bound(settings.bound())
+            .outage(settings.outage())
+            .lease(Duration::from_millis(1000))
+            .build()
+            .await?;
+        let mut policy = Policy::minutes(2);
+        policy.load_deadline = Duration::from_secs(5);
+        let cache = tiered.cache("counters").keyed::<u16>().codec(Postcard).policy(policy).build()?;
+        Ok(Self { settings, origin, cache, clock: Clock::system(), records: Mutex::new(Vec::new()) })
+    }
+
+    /// Reads and writes until the end, then reads everything once more in the quiet.
+    async fn play(self: &Arc<Self>) -> Result<()> {
+        let begun = self.clock.now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for reader in 0..self.settings.readers {
+            let node = Arc::clone(self);
+            let seed = self.settings.seed ^ u64::from(reader) << 32 ^ u64::from(self.settings.process) << 48;
+            tasks.spawn(async move { node.read_loop(begun, fastrand::Rng::with_seed(seed)).await });
+        }
+        let node = Arc::clone(self);
+        let seed = self.settings.seed ^ 0xabcd ^ u64::from(self.settings.process) << 48;
+        tasks.spawn(async move { node.write_loop(begun, fastrand::Rng::with_seed(seed)).await });
+        while let Some(done) = tasks.join_next().await {
+            done?;
+        }
+        // past every bound, and past the recovery of what was not acknowledged
+        let settle = self.settings.bound() * 2 + self.settings.outage() + Duration::from_secs(1);
+        tokio::time::sleep(settle).await;
+        for key in 0..self.settings.keys() {
+            self.read(key, Op::Last, 0).await;
+            let version = self.origin.read(key).await?;
+            let now = self.clock.now().as_nanos();
+            self.note(Record { op: Op::Truth, source: Source::Origin, key, version, invoked: now, returned: now });
+        }
+        Ok(())
+    }
+
+    async fn read_loop(&self, begun: cache_core::Tick, mut rng: fastrand::Rng) {
+        let end = Duration::from_secs_f64(self.settings.seconds);
+        while self.clock.now().since(begun) < end {
+            // some hot keys for the races, many sparse ones on which a lost message shows
+            let key = if rng.u8(..) < 160 { rng.u16(..self.settings.hot) } else { self.sparse(&mut rng) };
+            let burst = if rng.u8(..) < 16 { 20 } else { 1 };
+            for _ in 0..burst {
+                self.read(key, Op::Read, rng.u64(..=self.settings.slow_ms)).await;
+            }
+            tokio::time::sleep(Duration::from_micros(rng.u64(..1500))).await;
+        }
+    }
+
+    fn sparse(&self, rng: &mut fastrand::Rng) -> u16 {
+        self.settings.hot + rng.u16(..self.settings.sparse)
+    }
+
+    async fn read(&self, key: u16, op: Op, slow: u64) {
+        let invoked = self.clock.now().as_nanos();
+        let origin = self.origin.clone();
+        let load = move || async move {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+            let version = origin.read(key).await?;
+            tokio::time::sleep(Duration::from_millis(slow / 2)).await;
+            Ok::<_, redis::RedisError>(Loaded::value(version))
+        };
+        let Ok(answer) = self.cache.load_with(&key, load).await else { return };
+        let returned = self.clock.now().as_nanos();
+        let source = match (answer.tier, answer.freshness) {
+            (_, Freshness::Stale(_)) => Source::Unconfirmed,
+            (Tier::Near, _) => Source::Near,
+            (Tier::Far, _) => Source::Far,
+            (Tier::Origin, _) => Source::Origin,
+        };
+        let Some(version) = answer.value else { return };
+        self.note(Record { op, source, key, version: *version, invoked, returned });
+    }
+
+    async fn write_loop(&self, begun: cache_core::Tick, mut rng: fastrand::Rng) {
+        let end = Duration::from_secs_f64(self.settings.seconds - self.settings.tail);
+        while self.clock.now().since(begun) < end {
+            let key = if rng.u8(..) < 200 { rng.u16(..self.settings.hot) } else { self.sparse(&mut rng) };
+            let invoked = self.clock.now().as_nanos();
+            let Ok(version) = self.origin.write(key).await else { continue };
+            if self.cache.invalidate(&key).await.is_ok() {
+                let returned = self.clock.now().as_nanos();
+                self.note(Record { op: Op::Write, source: Source::Origin, key, version, invoked, returned });
+            }
+            tokio::time::sleep(Duration::from_millis(rng.u64(5..60))).await;
+        }
+    }
+
+    fn note(&self, record: Record) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}

@@ -1,0 +1,119 @@
+//! One history: servers, proxies, nodes, faults, and what came of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use cache_redis::testkit::{Proxy, Server};
+use strata_tests::process::Process;
+
+use crate::check::{Findings, check};
+use crate::faults::{Fault, Stage};
+use crate::record::read_all;
+use crate::settings::{Settings, VARIABLE};
+use crate::topology::Topology;
+
+/// How long a node may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a history is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) fault: Fault,
+    pub(crate) seed: u64,
+    pub(crate) seconds: f64,
+    pub(crate) nodes: u16,
+    pub(crate) bound: Duration,
+    pub(crate) outage: Duration,
+    pub(crate) mutation: Option<String>,
+    pub(crate) server: Option<std::path::PathBuf>,
+}
+
+/// Plays a history and checks it.
+pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
+    let mut topology = Topology::spawn(plan.server.as_deref())?;
+    let origin = Server::spawn().context("the origin's server")?;
+    let dir = tempfile::tempdir()?;
+    let mut rng = fastrand::Rng::with_seed(plan.seed);
+    let (mut proxies, mut nodes, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    let tail = plan.bound.as_secs_f64() * 3.0;
+    for process in 0..plan.nodes {
+        let proxy = Proxy::spawn(topology.primary().address()).await?;
+        let records = dir.path().join(process.to_string());
+        let settings = Settings {
+            process,
+            far: format!("{}?timeout=300ms&grace=50ms&backoff_max=100ms", proxy.url()),
+            origin: origin.url(),
+            buckets: 1,
+            bound_ms: u64::try_from(plan.bound.as_millis())?,
+            outage_ms: u64::try_from(plan.outage.as_millis())?,
+            seconds: plan.seconds,
+            tail,
+            hot: 6,
+            sparse: 200,
+            readers: 6,
+            seed: rng.u64(..),
+            slow_ms: 12,
+            mutation: plan.mutation.clone(),
+            records: records.clone(),
+        };
+        nodes.push(Process::spawn("node", [(VARIABLE, serde_json::to_string(&settings)?)])?);
+        proxies.push(proxy);
+        files.push(records);
+    }
+    for node in &nodes {
+        if node.line(PATIENCE)?.as_deref() != Some("ready") {
+            bail!("a node did not get ready");
+        }
+    }
+    for node in &mut nodes {
+        node.send("go")?;
+    }
+    harass(plan, &mut topology, &proxies, &nodes, &mut rng, tail).await?;
+    for node in &nodes {
+        let said = tokio::task::block_in_place(|| node.line(PATIENCE))?;
+        if !said.is_some_and(|line| line.starts_with("done")) {
+            bail!("a node did not end");
+        }
+    }
+    let histories = files.iter().map(|file| read_all(file)).collect::<Result<Vec<_>>>()?;
+    let mut findings = check(&histories, plan.bound, plan.outage);
+    findings.leftovers = leftovers(topology.primary())?;
+    findings.make = topology.make();
+    Ok(findings)
+}
+
+/// Strikes at random moments until the quiet tail.
+async fn harass(
+    plan: &Plan,
+    topology: &mut Topology,
+    proxies: &[Proxy],
+    nodes: &[Process],
+    rng: &mut fastrand::Rng,
+    tail: f64,
+) -> Result<()> {
+    let end = tokio::time::Instant::now() + Duration::from_secs_f64(plan.seconds - tail);
+    let mut stage = Stage { topology, proxies, nodes, bound: plan.bound };
+    loop {
+        let pause = plan.bound.mul_f64(0.5 + 2.0 * rng.f64());
+        if tokio::time::Instant::now() + pause + plan.bound * 3 > end {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        stage.strike(plan.fault, rng).await?;
+    }
+    Ok(())
+}
+
+/// Keys without a ttl, and leases, that stand in the far store when everything is over: there must be none.
+fn leftovers(server: &Server) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for key in server.cli(&["KEYS", "*"])?.lines().filter(|key| !key.is_empty()) {
+        if server.cli(&["PTTL", key])? == "-1" {
+            found.push(format!("{key} has no ttl"));
+        }
+        if key.contains(":k:") && server.cli(&["GETRANGE", key, "2", "2"])? == "L" {
+            found.push(format!("{key} is still leased"));
+        }
+    }
+    Ok(found)
+}
