@@ -2,7 +2,6 @@
 
 use std::io;
 
-use anyhow::Result;
 use cache_redis::testkit::Server;
 
 /// The running far store: one server.
