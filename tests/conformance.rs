@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
-
 use cache_redis::testkit::Server;
 use cache_strata::{Moka, Redis};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -80,7 +79,8 @@ fn main() -> Result<ExitCode> {
     }
     let names = rows.iter().map(|(row, _)| (*row).to_owned()).collect();
     tests.push(Trial::test("driver::ignored_cases_are_the_allowed_ones", move || {
-        let faults = Allowed::parse(include_str!("allowed_ignored.txt")).faults(&ignored.into_keys().collect(), &names);
+        let faults =
+            Allowed::parse(include_str!("allowed_ignored.txt"))?.faults(&ignored.into_keys().collect(), &names);
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
     }));
     Ok(libtest_mimic::run(&arguments, tests).exit_code())

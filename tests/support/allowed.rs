@@ -11,16 +11,15 @@ pub struct Allowed {
 impl Allowed {
     /// Reads the list.
     ///
-    /// # Panics
-    /// If a name has no reason.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
+    /// # Errors
+    /// The line that has no reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let names = lines.map(|line| match line.split_once(" # ") {
-            Some((name, _)) => name.trim().to_owned(),
-            None => panic!("no reason given: {line:?}"),
+            Some((name, _)) => Ok(name.trim().to_owned()),
+            None => Err(format!("no reason given: {line:?}")),
         });
-        Self { names: names.collect() }
+        Ok(Self { names: names.collect::<Result<_, _>>()? })
     }
 
     /// What is wrong about `ignored`, the ignored tests of `rows`: one that is not on the list, or a name on the list
