@@ -72,7 +72,7 @@ where
     /// # Errors
     /// `Invalid` for a bad key; what the far store says if it had to be asked.
     pub async fn get(&self, key: &K) -> Result<Option<Arc<V>>> {
-        match self.probe(key)? {
+        match self.probe(key, |text| self.near(text))? {
             Probed::Hit(value) => Ok(value),
             Probed::Miss(text) => Box::pin(self.get_slow(text)).await.map(|answer| answer.and_then(|a| a.value)),
         }
@@ -84,8 +84,10 @@ where
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: &K) -> Result<Option<Answer<V>>> {
-        let text = self.text(key)?;
-        Box::pin(self.get_slow(text)).await
+        match self.probe(key, |text| self.near_answer(text))? {
+            Probed::Hit(answer) => Ok(Some(answer)),
+            Probed::Miss(text) => Box::pin(self.get_slow(text)).await,
+        }
     }
 
     /// The value under `key`; on a miss `loader` is run to get it, once for all callers of all processes that miss
@@ -104,7 +106,7 @@ where
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let value = match self.probe(key)? {
+        let value = match self.probe(key, |text| self.near(text))? {
             Probed::Hit(value) => value,
             Probed::Miss(text) => {
                 let loader = self.erase(async move || loader().await.map(Loaded::value));
@@ -127,7 +129,7 @@ where
         Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        match self.probe(key)? {
+        match self.probe(key, |text| self.near(text))? {
             Probed::Hit(value) => Ok(value),
             Probed::Miss(text) => {
                 let loader = self.erase(async move || loader().await.map(Loaded::from));
@@ -147,8 +149,10 @@ where
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let (text, loader) = (self.text(key)?, self.erase(loader));
-        Box::pin(self.load_slow(text, loader)).await
+        match self.probe(key, |text| self.near_answer(text))? {
+            Probed::Hit(answer) => Ok(answer),
+            Probed::Miss(text) => Box::pin(self.load_slow(text, self.erase(loader))).await,
+        }
     }
 
     /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
@@ -236,11 +240,11 @@ where
 
     /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
     #[inline]
-    fn probe(&self, key: &K) -> Result<Probed<V>> {
+    fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
         let mut text = KeyText::new(&self.prefix);
         key.write(&mut text);
         let text = text.as_str()?;
-        Ok(self.near(text).map_or_else(|| Probed::Miss(text.to_owned()), Probed::Hit))
+        Ok(near(text).map_or_else(|| Probed::Miss(text.to_owned()), Probed::Hit))
     }
 
     /// The value near, or `Some(None)` for a remembered "there is nothing".
@@ -257,6 +261,14 @@ where
             engine.counters.count(Metric::StaleServed);
         }
         Some(value)
+    }
+
+    /// As [`near`](Self::near), with all that is known about the value.
+    fn near_answer(&self, text: &str) -> Option<Answer<V>> {
+        let Probe::Hit(entry, freshness) = self.engine().probe(text) else { return None };
+        // what this cache's codec does not read is for the slow path
+        self.reader.read(&entry)?;
+        self.answer(&Served { entry, tier: Tier::Near, freshness }).ok()
     }
 
     async fn get_slow(&self, text: String) -> Result<Option<Answer<V>>> {
@@ -325,8 +337,8 @@ where
 }
 
 /// What the near store says of a key.
-enum Probed<V> {
-    Hit(Option<Arc<V>>),
+enum Probed<T> {
+    Hit(T),
     /// Nothing; this is the key's text, for the slow path.
     Miss(String),
 }
