@@ -9,7 +9,7 @@ use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
 use cache_redis::testkit::Server;
-use cache_strata::{Moka, Redis};
+use cache_strata::{Moka, Redis, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
 use strata_tests::audit::Audit;
@@ -32,19 +32,43 @@ fn embedded() -> Rows {
     ]
 }
 
+/// What the rows connect to: a deadline that a busy machine keeps.
+fn url(server: &Server) -> String {
+    format!("{}?timeout=10s", server.url())
+}
+
 async fn redis(server: &Server) -> Result<Rows> {
     let audit = Audit::connect(&server.url()).await?;
     let audited = |subject: Subject| {
         let audit = audit.clone();
         subject.with_audit(move |id| Box::pin(audit.clone().every_key_has_a_ttl(id)))
     };
-    let connect = || Redis::connect(server.url());
-    let resp2 = Redis::builder().url(server.url()).resp2();
+    let connect = || Redis::connect(url(server));
+    let resp2 = Redis::builder().url(url(server)).resp2();
     Ok(vec![
         ("redis", audited(Subject::new(connect().await?).with_second(connect().await?))),
         ("arc_redis", audited(Subject::new(shared(connect().await?)))),
         ("resp2_redis", audited(Subject::new(resp2.connect().await?).with_second(connect().await?))),
         ("chaos_redis", audited(Subject::new(Chaos::new(connect().await?)))),
+    ])
+}
+
+/// The engine over each pair of stores. The second handle is a clone: another process may lag by the bound.
+async fn tiered(server: &Server) -> Result<Rows> {
+    let handles = |tiered: Tiered| Subject::new(tiered.clone()).with_second(tiered);
+    let local = || LocalMemory::new(64 << 20);
+    let connect = || Redis::connect(url(server));
+    let build = Tiered::builder;
+    Ok(vec![
+        ("tiered_memory", handles(build().near(local()).build().await?)),
+        ("tiered_moka", handles(build().near(Moka::new()).build().await?)),
+        ("tiered_memory_memory", handles(build().near(local()).far(Memory::new()).build().await?)),
+        ("tiered_moka_memory", handles(build().near(Moka::new()).far(Memory::new()).build().await?)),
+        ("tiered_moka_redis", handles(build().near(Moka::new()).far(connect().await?).build().await?)),
+        ("tiered_memory_redis", handles(build().near(local()).far(connect().await?).build().await?)),
+        ("tiered_redis", handles(build().far(connect().await?).build().await?)),
+        ("arc_tiered_moka_redis", Subject::new(shared(build().near(Moka::new()).far(connect().await?).build().await?))),
+        ("arc_tiered_moka_memory", Subject::new(shared(build().near(Moka::new()).far(Memory::new()).build().await?))),
     ])
 }
 
@@ -58,6 +82,7 @@ fn main() -> Result<ExitCode> {
     let server = Server::spawn().context("the rows on Redis need a redis-server")?;
     let mut rows = runtime.block_on(async { embedded() });
     rows.extend(runtime.block_on(redis(&server)).context("connecting to the redis-server")?);
+    rows.extend(runtime.block_on(tiered(&server)).context("building tiered caches")?);
 
     let mut ignored = BTreeMap::new();
     let mut tests = Vec::new();

@@ -28,7 +28,7 @@ pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
 /// * A value is gone once its ttl has passed, by the store's own clock.
 /// * A ttl below a second is kept; a ttl is rounded up to whole milliseconds, never down.
 /// * A zero ttl and one beyond [`MAX_TTL`](crate::MAX_TTL) are refused before any data is touched.
-/// * A key that is empty, over [`MAX_KEY`](crate::MAX_KEY) bytes or holds a control character is refused before
+/// * A key that is empty, over [`max_key`](Self::max_key) bytes or holds a control character is refused before
 ///   any data is touched.
 /// * A value over [`max_value`](Self::max_value) is refused with `TooLarge` before any data is touched.
 /// * Deleting a missing key succeeds and says `false`; deleting a present one says `true`.
@@ -52,6 +52,11 @@ pub trait CacheService: Debug + Send + Sync + 'static {
     /// The largest value in bytes that [`set`](Self::set) takes.
     fn max_value(&self) -> usize {
         DEFAULT_MAX_VALUE
+    }
+
+    /// The longest key in bytes that the store takes; at most [`MAX_KEY`](crate::MAX_KEY), which is the default.
+    fn max_key(&self) -> usize {
+        crate::MAX_KEY
     }
 
     /// The value under `key`, or `None`.
@@ -135,6 +140,9 @@ macro_rules! forward {
             }
             fn max_value(&self) -> usize {
                 (**self).max_value()
+            }
+            fn max_key(&self) -> usize {
+                (**self).max_key()
             }
             async fn get(&self, key: &str) -> Result<Option<Bytes>> {
                 (**self).get(key).await

@@ -25,6 +25,17 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
+impl Outcome {
+    /// The result for a caller; `None` if the caller has to board again.
+    pub(crate) fn into_result(self) -> Option<cache_core::Result<Option<Served>>> {
+        match self {
+            Self::Done(served) => Some(Ok(served)),
+            Self::Failed(error) => Some(Err(error)),
+            Self::Abandoned => None,
+        }
+    }
+}
+
 /// How far a flight has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
@@ -103,7 +114,7 @@ pub(crate) enum Boarding {
     /// Somebody else's flight was joined.
     Joined(Seat),
     /// This caller's flight begins; whoever it replaces was detached.
-    Leads(Seat),
+    Leads(Lead),
 }
 
 impl Flights {
@@ -154,7 +165,8 @@ impl Flights {
         if let Some(older) = detached {
             older.wake.notify_waiters();
         }
-        Boarding::Leads(Seat { flights: Arc::clone(self), key: Arc::clone(key), flight })
+        let seat = Seat { flights: Arc::clone(self), key: Arc::clone(key), flight };
+        Boarding::Leads(Lead { seat, driven: false })
     }
 
     /// Detaches the flight of `key`: it installs nothing and nobody joins it any more.
@@ -187,6 +199,41 @@ impl Flights {
     /// How many flights are current.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+/// The seat of the caller that drives a flight. Dropped before the flight ended or went on in a task, it ends the flight
+/// as abandoned, so that whoever joined does not wait for nobody.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    pub(crate) seat: Seat,
+    driven: bool,
+}
+
+impl Lead {
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.seat.flight
+    }
+
+    /// Ends the flight.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.driven = true;
+        self.seat.flight.end(outcome);
+    }
+
+    /// The flight goes on in a task that ends it; the leader becomes a caller like others.
+    pub(crate) fn hand_over(&mut self) {
+        self.driven = true;
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.driven {
+            let flight = &self.seat.flight;
+            self.seat.flights.settle(&self.seat.key, flight, flight.epoch, None);
+            flight.end(Outcome::Abandoned);
+        }
     }
 }
 

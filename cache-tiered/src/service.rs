@@ -53,6 +53,10 @@ impl CacheService for Tiered {
             .map_or(cache_core::DEFAULT_MAX_VALUE, |far| far.store().max_value().saturating_sub(56))
     }
 
+    fn max_key(&self) -> usize {
+        self.engine().names.max_key("")
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let near = self.plain(key)?;
         Ok(payload(self.engine().get(&near, &SPACE).await?))

@@ -146,6 +146,10 @@ impl<S: CacheService + ?Sized> CacheService for Chaos<S> {
         self.store.max_value()
     }
 
+    fn max_key(&self) -> usize {
+        self.store.max_key()
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.faults.through(Op::Get, self.store.get(key)).await
     }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use cache_core::observe::Metric;
 use cache_core::{Found, Result};
 
-use super::read::{Driving, Probe};
+use super::read::Probe;
 use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Served, Tier};
-use crate::flight::{Boarding, Outcome, Seat};
+use crate::flight::{Boarding, Lead, Outcome, Seat};
 use crate::space::Space;
 
 /// What is still to be done for one position of a batch.
 enum Pending {
     /// This call reads it.
-    Lead(Where, Seat),
+    Lead(Where, Lead),
     /// Another call does.
     Join(Seat),
 }
@@ -29,7 +29,7 @@ impl Engine {
         space: &Arc<Space>,
     ) -> Vec<Result<Option<Served>>> {
         let mut results: Vec<Option<Result<Option<Served>>>> = Vec::with_capacity(near_keys.len());
-        let mut leads: HashMap<usize, Vec<(usize, Where, Seat)>> = HashMap::new();
+        let mut leads: HashMap<usize, Vec<(usize, Where, Lead)>> = HashMap::new();
         let mut joins = Vec::new();
         for (index, key) in near_keys.iter().enumerate() {
             results.push(match self.probe_for(key, space) {
@@ -41,8 +41,8 @@ impl Engine {
                         joins.push((index, seat));
                         None
                     }
-                    Ok(Some(Pending::Lead(at, seat))) => {
-                        leads.entry(at.line).or_default().push((index, at, seat));
+                    Ok(Some(Pending::Lead(at, lead))) => {
+                        leads.entry(at.line).or_default().push((index, at, lead));
                         None
                     }
                     Err(error) => Some(Err(error)),
@@ -56,16 +56,15 @@ impl Engine {
             reads.spawn(async move { engine.read_group(group, &space).await });
         }
         while let Some(done) = reads.join_next().await {
-            for (index, result) in done.unwrap_or_default() {
-                results[index] = Some(result);
+            for (index, outcome) in done.unwrap_or_default() {
+                results[index] = outcome.into_result();
             }
         }
         for (index, seat) in joins {
-            results[index] = Some(match seat.read().await {
-                Outcome::Done(served) => Ok(served),
-                Outcome::Failed(error) => Err(error),
-                Outcome::Abandoned => self.get(&near_keys[index], space).await,
-            });
+            results[index] = match seat.read().await.into_result() {
+                None => Some(self.get(&near_keys[index], space).await),
+                result => result,
+            };
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(self.unreachable()))).collect()
     }
@@ -80,17 +79,11 @@ impl Engine {
         }
         Ok(Some(match self.board(&at, false) {
             Boarding::Joined(seat) => Pending::Join(seat),
-            Boarding::Leads(seat) => Pending::Lead(at, seat),
+            Boarding::Leads(lead) => Pending::Lead(at, lead),
         }))
     }
 
-    async fn read_group(
-        &self,
-        group: Vec<(usize, Where, Seat)>,
-        space: &Space,
-    ) -> Vec<(usize, Result<Option<Served>>)> {
-        let guards: Vec<Driving<'_>> =
-            group.iter().map(|(_, at, seat)| Driving { engine: self, at, flight: &seat.flight, done: false }).collect();
+    async fn read_group(&self, group: Vec<(usize, Where, Lead)>, space: &Space) -> Vec<(usize, Outcome)> {
         let sent = self.clock.now();
         let keys: Vec<&str> = group.iter().map(|(_, at, _)| &*at.far).collect();
         let frames = match &self.far {
@@ -98,30 +91,16 @@ impl Engine {
             None => Ok(vec![None; keys.len()]),
         };
         let mut results = Vec::with_capacity(group.len());
-        for (position, ((index, at, seat), guard)) in group.iter().zip(guards).enumerate() {
-            let result = match &frames {
+        for (position, (index, at, lead)) in group.into_iter().enumerate() {
+            let read = match &frames {
                 Ok(frames) => match frames.get(position).cloned().flatten() {
-                    Some(frame) => self.take(at, &Found { frame, left: None }, sent, space).await,
+                    Some(frame) => self.take(&at, &Found { frame, left: None }, sent, space).await,
                     None => Ok(None),
                 },
                 Err(error) => Err(error.clone()),
             };
-            let outcome = match &result {
-                Ok(Some(entry)) => {
-                    self.conclude(at, &seat.flight, Some(entry), &space.policy);
-                    Outcome::Done(Some(Served::fresh(Arc::clone(entry), Tier::Far)))
-                }
-                Ok(None) => {
-                    self.conclude_empty(at, &seat.flight);
-                    Outcome::Done(None)
-                }
-                Err(error) => {
-                    self.conclude_empty(at, &seat.flight);
-                    Outcome::Failed(error.clone())
-                }
-            };
-            guard.end(outcome);
-            results.push((*index, result.map(|found| found.map(|entry| Served::fresh(entry, Tier::Far)))));
+            let outcome = self.end_read(&at, lead, space, read.map(|found| found.map(|entry| (entry, Tier::Far))));
+            results.push((index, outcome));
         }
         results
     }

@@ -160,7 +160,8 @@ impl Engine {
             check_value(bytes.len(), far.store().max_value())?;
             return self.change(vec![at], Change::Put { frame: bytes, ttl }).await;
         }
-        let applied = self.change_unheard(std::slice::from_ref(&at), Change::Delete).await?;
+        // replaced, not removed first: a reader in between sees the old value or the new one
+        self.flights.detach(&at.near);
         if let Some(near) = &self.near {
             let entry = Arc::new(Entry::new(frame, now + ttl));
             if let Some(decoded) = produced.decoded {
@@ -169,7 +170,7 @@ impl Engine {
             entry.confirm(self.epoch(at.line), now);
             near.put(&at.near, entry);
         }
-        Ok(Applied { stored: true, ..applied })
+        Ok(Applied { n: self.number(), stored: true, removed: 0 })
     }
 
     /// The ttl that a value gets, jitter applied.
@@ -190,7 +191,7 @@ impl Engine {
         load: Duration,
     ) -> Frame {
         let created = self.time.ms(&self.clock, self.clock.now());
-        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let negative = payload.is_none();
         let header = Header {
             state: if negative { State::Negative } else { State::Value },

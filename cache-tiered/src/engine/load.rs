@@ -6,12 +6,12 @@ use std::time::Duration;
 use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Frame, Lease, Result, Stamp, Wait, check_value};
 
-use super::read::{Driving, Probe};
+use super::read::Probe;
 use super::trust::Footing;
 use super::{Engine, Far, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::flight::{Boarding, Flight, Outcome, Seat};
+use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::loaded::{Loader, Produced};
 use crate::space::Space;
 
@@ -85,11 +85,11 @@ impl Engine {
                         outcome
                     }
                 }
-                Boarding::Leads(seat) => {
+                Boarding::Leads(lead) => {
                     let Some(loader) = loader.take() else {
                         return Err(Error::new(ErrorKind::Loader, "the load was cancelled"));
                     };
-                    self.lead(&at, seat, space, loader, footing, missed, suspect).await
+                    self.lead(&at, lead, space, loader, footing, missed, suspect).await
                 }
             };
             match outcome {
@@ -110,30 +110,20 @@ impl Engine {
     async fn lead(
         self: &Arc<Self>,
         at: &Where,
-        seat: Seat,
+        mut lead: Lead,
         space: &Arc<Space>,
         loader: Loader,
         footing: Footing,
         missed: bool,
         suspect: Option<Arc<Entry>>,
     ) -> Outcome {
-        let flight = Arc::clone(&seat.flight);
-        let driving = Driving { engine: self, at, flight: &flight, done: false };
+        let flight = Arc::clone(lead.flight());
         let mut far_works = footing == Footing::Trusted && self.far.is_some();
         if far_works && !missed {
             match self.read_phase(at, &flight, space, suspect).await {
-                Ok(Some((entry, tier))) => {
-                    self.conclude(at, &flight, Some(&entry), &space.policy);
-                    let outcome = Outcome::Done(Some(Served::fresh(entry, tier)));
-                    driving.end(outcome.clone());
-                    return outcome;
-                }
+                Ok(Some(found)) => return self.end_read(at, lead, space, Ok(Some(found))),
                 Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::Invalid => {
-                    self.conclude_empty(at, &flight);
-                    driving.end(Outcome::Failed(error.clone()));
-                    return Outcome::Failed(error);
-                }
+                Err(error) if error.kind() == ErrorKind::Invalid => return self.end_read(at, lead, space, Err(error)),
                 Err(_) => far_works = false,
             }
         }
@@ -147,8 +137,8 @@ impl Engine {
         };
         let handle = tokio::spawn(task.run(loader, far_works));
         flight.set_task(handle.abort_handle());
-        driving.hand_over();
-        seat.ended().await
+        lead.hand_over();
+        lead.seat.ended().await
     }
 }
 
@@ -203,6 +193,7 @@ impl LoadTask {
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
         let (entry, _, _) = self.entry(produced, Stamp::random(), s0, took);
+        self.raise_floor();
         if entry.1 {
             self.engine.conclude_unconfirmed(&self.at, &self.flight, &entry.0, &self.space.policy);
         } else {
@@ -286,6 +277,7 @@ impl LoadTask {
         match far.call(&engine.clock, &engine.counters, fill).await {
             Ok(true) => {
                 held.filled = true;
+                engine.floors.clear(&self.at.near);
                 engine.counters.count(Metric::Filled);
                 Ok(self.serve(entry, Tier::Origin))
             }
@@ -296,6 +288,7 @@ impl LoadTask {
             }
             // whether it was stored is unknown; if it was, that was legal
             Err(_) => {
+                self.raise_floor();
                 engine.conclude_empty(&self.at, &self.flight);
                 Ok(Served::fresh(entry, Tier::Origin))
             }
@@ -334,6 +327,7 @@ impl LoadTask {
                 }
             }
         }
+        self.raise_floor();
         engine.conclude_empty(&self.at, &self.flight);
         let freshness = Freshness::Stale(StaleReason::Contended);
         Ok(Served { entry: own, tier: Tier::Origin, freshness })
@@ -383,6 +377,14 @@ impl LoadTask {
                 }
             }
         }
+    }
+
+    /// What was loaded is returned without the far store's word: frames loaded before it are not to be served later.
+    fn raise_floor(&self) {
+        let engine = &self.engine;
+        let now = engine.time.ms(&engine.clock, engine.clock.now());
+        let error = u64::try_from(engine.beat_span().as_millis()).unwrap_or(u64::MAX);
+        engine.floors.raise(&self.at.near, now.saturating_add(error));
     }
 
     fn s0(&self) -> u64 {

@@ -7,6 +7,7 @@ mod batch;
 mod change;
 mod driver;
 mod far;
+mod floors;
 mod install;
 mod load;
 mod names;
@@ -28,6 +29,7 @@ use crate::flight::Flights;
 
 pub(crate) use self::change::Recovery;
 pub(crate) use self::far::Far;
+use self::floors::Floors;
 pub(crate) use self::names::{Names, Where, check_name};
 pub(crate) use self::read::Probe;
 pub(crate) use self::setup::Setup;
@@ -84,6 +86,7 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     pub(crate) clock: Clock,
     pub(crate) time: ServerTime,
+    pub(crate) floors: Floors,
     pub(crate) counters: Counters,
     pub(crate) node: NodeId,
     pub(crate) tasks: Mutex<JoinSet<()>>,

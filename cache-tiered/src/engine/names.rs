@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::{Error, ErrorKind, Line, Result, check_key};
+use cache_core::{Error, ErrorKind, Line, MAX_KEY, Result, check_key};
 
 use crate::policy::all_mistakes;
 
@@ -53,6 +53,12 @@ impl Names {
     /// What the near keys of `space` begin with.
     pub(crate) fn near_prefix(&self, space: &str) -> String {
         format!("{}{space}:", self.near)
+    }
+
+    /// The longest that a key of `space` may be, so that its physical form is a key too.
+    pub(crate) fn max_key(&self, space: &str) -> usize {
+        let longest = self.prefix(self.lines - 1).len() + "k:".len() + space.len() + ":".len();
+        MAX_KEY.saturating_sub(longest)
     }
 
     /// The forms of the key whose near form is `near`.

@@ -10,7 +10,7 @@ use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Judged, UNCONFIRMED};
-use crate::flight::{Boarding, Flight, Outcome, Seat};
+use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::space::Space;
 
 /// What the near store says.
@@ -112,7 +112,7 @@ impl Engine {
                     self.counters.count(Metric::Joined);
                     seat.read().await
                 }
-                Boarding::Leads(seat) => self.lead_read(&at, &seat, space, suspect).await,
+                Boarding::Leads(lead) => self.lead_read(&at, lead, space, suspect).await,
             };
             match outcome {
                 Outcome::Done(served) => return Ok(served),
@@ -133,24 +133,34 @@ impl Engine {
     }
 
     /// Drives a flight that only reads, to its end.
-    async fn lead_read(&self, at: &Where, seat: &Seat, space: &Space, suspect: Option<Arc<Entry>>) -> Outcome {
-        let guard = Driving { engine: self, at, flight: &seat.flight, done: false };
-        let outcome = match self.read_phase(at, &seat.flight, space, suspect).await {
+    async fn lead_read(&self, at: &Where, lead: Lead, space: &Space, suspect: Option<Arc<Entry>>) -> Outcome {
+        let read = self.read_phase(at, lead.flight(), space, suspect).await;
+        self.end_read(at, lead, space, read)
+    }
+
+    /// Ends a flight that only read: installs what it found, and tells whoever waits.
+    pub(crate) fn end_read(
+        &self,
+        at: &Where,
+        lead: Lead,
+        space: &Space,
+        read: Result<Option<(Arc<Entry>, Tier)>>,
+    ) -> Outcome {
+        let outcome = match read {
             Ok(Some((entry, tier))) => {
-                self.conclude(at, &seat.flight, Some(&entry), &space.policy);
-                let freshness = Freshness::Fresh;
-                Outcome::Done(Some(Served { entry, tier, freshness }))
+                self.conclude(at, lead.flight(), Some(&entry), &space.policy);
+                Outcome::Done(Some(Served::fresh(entry, tier)))
             }
             Ok(None) => {
-                self.conclude(at, &seat.flight, None, &space.policy);
+                self.conclude_empty(at, lead.flight());
                 Outcome::Done(None)
             }
             Err(error) => {
-                self.conclude(at, &seat.flight, None, &space.policy);
+                self.conclude_empty(at, lead.flight());
                 Outcome::Failed(error)
             }
         };
-        guard.end(outcome.clone());
+        lead.end(outcome.clone());
         outcome
     }
 
@@ -178,7 +188,8 @@ impl Engine {
         }
     }
 
-    /// What was found, as an entry, if it may be served. Junk is removed, so that a load can fill the key.
+    /// What was found, as an entry, if it may be served. Junk is removed, so that a load can fill the key; so is a value
+    /// that may be older than what this process returned while it was cut off.
     pub(crate) async fn take(
         &self,
         at: &Where,
@@ -187,6 +198,7 @@ impl Engine {
         space: &Space,
     ) -> Result<Option<Arc<Entry>>> {
         match self.admit(at, found, sent, space).await? {
+            Admitted::Usable(entry) if !self.floors.admits(&at.near, entry.header()) => {}
             Admitted::Usable(entry) if (space.accepts)(&entry) => return Ok(Some(entry)),
             Admitted::Usable(_) => self.counters.count(Metric::Undecodable),
             Admitted::Junk => self.counters.count(Metric::Malformed),
@@ -251,36 +263,6 @@ impl Engine {
             let mut track = self.track(0);
             track.learn(epoch, &asked, &answer);
             self.lines[0].view.publish(&track);
-        }
-    }
-}
-
-/// Ends a flight as abandoned if the caller that drives it is dropped.
-pub(crate) struct Driving<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) at: &'a Where,
-    pub(crate) flight: &'a Flight,
-    pub(crate) done: bool,
-}
-
-impl Driving<'_> {
-    /// Ends the flight with `outcome`.
-    pub(crate) fn end(mut self, outcome: Outcome) {
-        self.done = true;
-        self.flight.end(outcome);
-    }
-
-    /// The flight goes on in a task of its own.
-    pub(crate) fn hand_over(mut self) {
-        self.done = true;
-    }
-}
-
-impl Drop for Driving<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.engine.conclude_empty(self.at, self.flight);
-            self.flight.end(Outcome::Abandoned);
         }
     }
 }

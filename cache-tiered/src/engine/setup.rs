@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::change::Recovery;
-use super::{Engine, Far, LineState, Names, Options, ServerTime};
+use super::{Engine, Far, Floors, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
@@ -55,6 +55,7 @@ impl Engine {
             options,
             clock,
             time: ServerTime::default(),
+            floors: Floors::default(),
             counters: Counters::new(),
             node: NodeId(Stamp::random().0),
             tasks: Mutex::new(JoinSet::new()),

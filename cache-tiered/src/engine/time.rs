@@ -1,6 +1,6 @@
 //! The far store's clock, estimated from beats.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache_core::{Clock, Tick};
@@ -10,6 +10,8 @@ use cache_core::{Clock, Tick};
 pub(crate) struct ServerTime {
     /// Server ms minus own ms since boot; 0 before the first estimate.
     offset: AtomicI64,
+    /// How far off the estimate may be, in ms.
+    error: AtomicU64,
 }
 
 impl ServerTime {
@@ -18,6 +20,9 @@ impl ServerTime {
         let middle = sent.as_nanos() / 2 + now.as_nanos() / 2;
         let offset = i64::try_from(server_ms).unwrap_or(i64::MAX) - i64::try_from(middle / 1_000_000).unwrap_or(0);
         self.offset.store(offset, Ordering::Relaxed);
+        // half the round trip, and the rounding of both clocks to whole ms
+        let half = now.since(sent).as_micros().div_ceil(2000);
+        self.error.store(u64::try_from(half).unwrap_or(u64::MAX).saturating_add(2), Ordering::Relaxed);
     }
 
     /// The server's time in ms at `now`; the process's own wall clock before the first estimate.
@@ -28,8 +33,10 @@ impl ServerTime {
         }
     }
 
-    /// The time that is left at `now` until the server's clock says `at_ms`.
+    /// The time that is left at `now` until the server's clock surely says `at_ms`: too long by at most the estimate's
+    /// error, never too short, so that a value is not gone before its time.
     pub(crate) fn left(&self, clock: &Clock, now: Tick, at_ms: u64) -> Duration {
-        Duration::from_millis(at_ms.saturating_sub(self.ms(clock, now)))
+        let latest = at_ms.saturating_add(self.error.load(Ordering::Relaxed));
+        Duration::from_millis(latest.saturating_sub(self.ms(clock, now)))
     }
 }

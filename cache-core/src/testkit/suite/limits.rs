@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::testkit::Context;
 use crate::testkit::case::cases;
 use crate::testkit::context::LONG;
-use crate::{Error, ErrorKind, MAX_KEY, MAX_TTL};
+use crate::{Error, ErrorKind, MAX_TTL};
 
 cases! { "service", [Service]:
     "A value of the largest size is taken." => a_value_of_the_largest_size_is_taken,
@@ -22,7 +22,8 @@ cases! { "service", [Service]:
 
 /// Keys that every method refuses.
 pub(super) fn bad_keys(t: &Context) -> Vec<String> {
-    let mut bad = vec![String::new(), "x".repeat(MAX_KEY + 1), t.key(&"é".repeat(MAX_KEY / 2))];
+    let most = t.store().max_key();
+    let mut bad = vec![String::new(), "x".repeat(most + 1), t.key(&"é".repeat(most / 2))];
     bad.extend(["\n", "\0", "\r\n", "\t", "\x7f", "\u{85}", "\x1b[0m"].map(|c| t.key(&format!("bad{c}key"))));
     bad
 }

@@ -1,0 +1,99 @@
+//! What this process returned without the far store's word, so that values don't go backwards when it comes back.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cache_core::Header;
+
+/// The most keys remembered one by one; past it one floor holds for all.
+const MOST: usize = 10_000;
+
+/// For keys that were loaded while the far store could not be asked: the server's time at the end of the load. A frame
+/// whose own load began before that may be older than what callers were given, and is not served.
+///
+/// This is the one place where moments of two processes are compared. Both are estimates of the server's clock, each
+/// off by at most half of a beat's longest round trip, which the caller adds. An error costs a load, never a value.
+#[derive(Debug, Default)]
+pub(crate) struct Floors {
+    any: AtomicBool,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    keys: HashMap<Arc<str>, u64>,
+    all: u64,
+}
+
+impl Floors {
+    /// Remembers that `key` was loaded by `until_ms`.
+    pub(crate) fn raise(&self, key: &Arc<str>, until_ms: u64) {
+        let mut kept = self.lock();
+        if kept.keys.len() >= MOST && !kept.keys.contains_key(key) {
+            kept.all = kept.keys.drain().map(|(_, floor)| floor).max().unwrap_or(0).max(kept.all);
+        }
+        let floor = kept.keys.entry(Arc::clone(key)).or_insert(0);
+        *floor = until_ms.max(*floor);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Whether a frame may be served: its load began at or after the key's floor.
+    pub(crate) fn admits(&self, key: &str, header: &Header) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return true;
+        }
+        let kept = self.lock();
+        let floor = kept.keys.get(key).copied().unwrap_or(0).max(kept.all);
+        header.created.saturating_sub(u64::from(header.load_ms)) >= floor
+    }
+
+    /// Forgets a key: the far store took a value that was loaded after its floor.
+    pub(crate) fn clear(&self, key: &str) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut kept = self.lock();
+        kept.keys.remove(key);
+        if kept.keys.is_empty() && kept.all == 0 {
+            self.any.store(false, Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(from: u64, to: u64) -> Header {
+        Header { created: to, load_ms: u32::try_from(to - from).unwrap(), ..Header::value() }
+    }
+
+    #[test]
+    fn a_frame_loaded_before_the_floor_is_refused_until_a_newer_one_was_taken() {
+        let floors = Floors::default();
+        let key: Arc<str> = "k".into();
+        assert!(floors.admits("k", &loaded(0, 1)));
+        floors.raise(&key, 100);
+        floors.raise(&key, 50);
+        assert!(!floors.admits("k", &loaded(90, 120)), "its load began before");
+        assert!(floors.admits("k", &loaded(100, 120)));
+        assert!(floors.admits("other", &loaded(0, 1)));
+        floors.clear("k");
+        assert!(floors.admits("k", &loaded(0, 1)));
+    }
+
+    #[test]
+    fn too_many_keys_share_one_floor() {
+        let floors = Floors::default();
+        for n in 0..=MOST as u64 {
+            floors.raise(&n.to_string().into(), n);
+        }
+        assert!(!floors.admits("never seen", &loaded(0, MOST as u64 - 2)));
+        assert!(floors.admits("never seen", &loaded(MOST as u64, MOST as u64)));
+    }
+}
