@@ -1,6 +1,7 @@
 //! From an open stream to a connection that is known to work: protocol, user, database, run, scripts.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Reply, Result};
@@ -9,6 +10,7 @@ use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisEr
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
+use super::gather::Gather;
 use super::stream::{self, Stream};
 use super::target::Target;
 use crate::config::{Config, Endpoint, Protocol};
@@ -16,6 +18,9 @@ use crate::error;
 
 /// Commands that wait for the driver beyond this many make their callers wait, each under its own deadline.
 const QUEUE: usize = 1024;
+
+/// Packed commands beyond this many bytes are written before more are packed.
+const BOUNDARY: usize = 64 * 1024;
 
 /// What opens connections: the configuration and what was learnt about the server.
 #[derive(Debug)]
@@ -44,20 +49,19 @@ impl Connector {
         Self { config, target, scripts, resp2 }
     }
 
-    /// Opens a stream within the connect timeout.
+    /// Opens a stream. The caller bounds the time.
     pub(crate) async fn stream(&self) -> Result<(Stream, Endpoint)> {
-        self.within(async {
-            let endpoint = self.target.resolve().await?;
-            let stream = stream::open(&endpoint, self.config.tls.as_ref(), &self.config.knobs).await?;
-            Ok((stream, endpoint))
-        })
-        .await
+        let endpoint = self.target.resolve().await?;
+        let stream = stream::open(&endpoint, self.config.tls.as_ref(), &self.config.knobs).await?;
+        Ok((stream, endpoint))
     }
 
     /// Opens a connection: each attempt (RESP3, then RESP2 if that is refused) ends within the connect timeout.
-    pub(crate) async fn connect(&self) -> Result<Fresh> {
+    ///
+    /// `calls` counts the calls under way on the connection, kept by whoever sends on it.
+    pub(crate) async fn connect(&self, calls: &Arc<AtomicUsize>) -> Result<Fresh> {
         if !self.resp2.load(Ordering::Relaxed) {
-            match self.attempt(ProtocolVersion::RESP3).await {
+            match self.attempt(ProtocolVersion::RESP3, calls).await {
                 Err(Refusal::Protocol) if self.config.knobs.protocol == Protocol::Auto => {
                     tracing::info!("server refuses RESP3, using RESP2");
                     self.resp2.store(true, Ordering::Relaxed);
@@ -69,18 +73,26 @@ impl Connector {
                 Ok(fresh) => return Ok(fresh),
             }
         }
-        self.attempt(ProtocolVersion::RESP2).await.map_err(|refusal| match refusal {
+        self.attempt(ProtocolVersion::RESP2, calls).await.map_err(|refusal| match refusal {
             Refusal::Protocol => error::fault(ErrorKind::Unavailable, "the server refused the handshake"),
             Refusal::Other(error) => error,
         })
     }
 
-    async fn attempt(&self, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
-        let (stream, endpoint) = self.stream().await?;
-        self.within(async { Ok(self.greet(stream, endpoint, protocol).await) }).await?
+    async fn attempt(&self, protocol: ProtocolVersion, calls: &Arc<AtomicUsize>) -> Result<Fresh, Refusal> {
+        let work = async {
+            let (stream, endpoint) = self.stream().await?;
+            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), endpoint, protocol).await)
+        };
+        self.within(work).await?
     }
 
-    async fn greet(&self, stream: Stream, endpoint: Endpoint, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
+    async fn greet(
+        &self,
+        stream: Gather<Stream>,
+        endpoint: Endpoint,
+        protocol: ProtocolVersion,
+    ) -> Result<Fresh, Refusal> {
         let Config { username, password, db, .. } = &self.config;
         let mut info = RedisConnectionInfo::default()
             .set_protocol(protocol)
@@ -96,7 +108,8 @@ impl Connector {
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
+            .set_pipeline_buffer_size(QUEUE)
+            .set_write_backpressure_boundary(BOUNDARY);
         let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
         let (mut connection, driver) = opened.map_err(|cause| refusal(&cause, protocol, &endpoint))?;
         let driver = tokio::spawn(driver);
@@ -133,7 +146,8 @@ impl Connector {
         Ok(run(replies.next(), replies.next()))
     }
 
-    async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Does `work` within the connect timeout.
+    pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let span = self.config.knobs.connect_timeout;
         timeout(span, work).await.unwrap_or_else(|_| Err(slow(span, &self.config)))
     }

@@ -1,6 +1,6 @@
 //! One supervised connection: always up or on its way up.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ struct Shared {
     run: AtomicU64,
     /// Whether a reply came since the last heartbeat.
     heard: AtomicBool,
+    /// The calls under way.
+    calls: Arc<AtomicUsize>,
     strikes: AtomicU32,
     struck: Mutex<Option<Instant>>,
     /// The generation that must be left at once, and the one to be replaced while it still serves.
@@ -87,6 +89,22 @@ impl Request<'_> {
     }
 }
 
+/// Counts a call until it ends or is dropped.
+struct Call<'a>(&'a AtomicUsize);
+
+impl<'a> Call<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Why a request over a lane failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -110,6 +128,7 @@ impl Lane {
             generation: AtomicU64::new(0),
             run: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            calls: Arc::default(),
             strikes: AtomicU32::new(0),
             struck: Mutex::new(None),
             dead: AtomicU64::new(0),
@@ -121,11 +140,12 @@ impl Lane {
         Self { shared: Arc::new(shared), stop, _guard: guard, started: AtomicBool::new(false) }
     }
 
-    /// A lane on a connection that is already open.
-    pub(crate) fn open(connector: Arc<Connector>, label: &'static str, fresh: Fresh) -> Self {
+    /// A lane whose first connection is made now; its failure is the caller's.
+    pub(crate) async fn open(connector: Arc<Connector>, label: &'static str) -> Result<Self> {
         let lane = Self::lazy(connector, label);
+        let fresh = lane.shared.connector.connect(&lane.shared.calls).await?;
         lane.start(Some(fresh));
-        lane
+        Ok(lane)
     }
 
     /// The server's run behind the current connection; 0 if unknown.
@@ -141,6 +161,7 @@ impl Lane {
     /// Sends `request`; the reply, or why there is none, within `span`.
     pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> Result<Value, Failure> {
         let began = Instant::now();
+        let _call = Call::begin(&self.shared.calls);
         let mut generation = 0;
         let work = async {
             let mut live = self.live().await.map_err(Failure::Down)?;
@@ -318,7 +339,7 @@ async fn climb(shared: &Shared, failures: &mut u32, stop: &CancellationToken) ->
     loop {
         let attempt = async {
             sleep(wait).await;
-            shared.connector.connect().await
+            shared.connector.connect(&shared.calls).await
         };
         let error = tokio::select! {
             () = stop.cancelled() => return None,
@@ -379,7 +400,7 @@ async fn tend(shared: &Shared, current: &mut Tended, replaced: &mut Option<Insta
         tokio::select! {
             () = stop.cancelled() => return End::Stopped,
             _ = &mut current.driver => return End::Lost("connection lost"),
-            fresh = shared.connector.connect() => match fresh {
+            fresh = shared.connector.connect(&shared.calls) => match fresh {
                 Ok(fresh) => return End::Replaced(Box::new(fresh)),
                 Err(error) => tracing::warn!(lane = shared.label, %error, "can't replace the connection"),
             },

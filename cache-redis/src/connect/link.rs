@@ -39,8 +39,8 @@ impl Link {
     pub(crate) async fn connect(config: Config, scripts: &'static [&'static str]) -> Result<Self> {
         let connections = config.knobs.connections.max(1);
         let connector = Arc::new(Connector::new(config, scripts));
-        let first = connector.connect().await.map_err(|error| error.with_operation("connect"))?;
-        let mut commands = vec![Lane::open(Arc::clone(&connector), "commands", first)];
+        let first = Lane::open(Arc::clone(&connector), "commands").await;
+        let mut commands = vec![first.map_err(|error| error.with_operation("connect"))?];
         commands.resize_with(connections, || Lane::lazy(Arc::clone(&connector), "commands"));
         Ok(Self(Arc::new(Inner {
             commands: commands.into(),

@@ -1,6 +1,7 @@
 //! Connections that are supervised: opened, watched, rebuilt.
 
 mod backoff;
+mod gather;
 mod handshake;
 mod lane;
 mod large;

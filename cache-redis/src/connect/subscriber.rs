@@ -180,12 +180,13 @@ async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet,
     }
 }
 
-/// Opens a connection and subscribes, within the connect timeout for each.
+/// Opens a connection and subscribes, all within the connect timeout.
 async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {
-    let (stream, endpoint) = connector.stream().await?;
-    let span = connector.config.knobs.connect_timeout;
-    let late = || error::fault(ErrorKind::Unavailable, format!("subscription at {endpoint} not confirmed in time"));
-    timeout(span, confirm(connector, stream, channels, outlet)).await.unwrap_or_else(|_| Err(late()))
+    let work = async {
+        let (stream, _) = connector.stream().await?;
+        confirm(connector, stream, channels, outlet).await
+    };
+    connector.within(work).await
 }
 
 async fn confirm(connector: &Connector, stream: Stream, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {

@@ -77,6 +77,26 @@ async fn concurrent_calls_share_one_connection() {
     assert_eq!(connections(&server, "many").len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gathered_writes_strand_no_call() {
+    let server = Server::spawn().unwrap();
+    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    redis.set("a", "1".into(), TTL).await.unwrap();
+    for tasks in [1, 2, 3, 64] {
+        let calls = (0..tasks).map(|_| {
+            let redis = redis.clone();
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    assert_eq!(redis.get("a").await.unwrap().as_deref(), Some(&b"1"[..]));
+                }
+            })
+        });
+        for call in futures_util::future::join_all(calls).await {
+            call.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn dropped_calls_leave_the_replies_of_others_alone() {
     let server = Server::spawn().unwrap();
