@@ -350,13 +350,20 @@ impl Server {
             if ended {
                 return Ok(true);
             }
-            self.cli(&["PING"]).map(|pong| pong == "PONG")
+            self.cli(&["PING"]).map(|pong| pong == "PONG" && self.is_ours())
         });
         match answered {
             Ok(()) if !ended => Ok(()),
             Ok(()) => Err(io::Error::other(format!("the server ended at its start:\n{}", self.log()))),
             Err(fault) => Err(io::Error::new(fault.kind(), format!("{fault}\n{}", self.log()))),
         }
+    }
+
+    /// Whether the server that answers is this one. Two that were given one port both hear an answer, from whichever
+    /// came first, until the other ends. A server that doesn't tell counts as ours.
+    fn is_ours(&self) -> bool {
+        let name = self.dir.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        self.cli(&["CONFIG", "GET", "dir"]).map_or(true, |dir| dir.is_empty() || dir.contains(&name))
     }
 }
 
