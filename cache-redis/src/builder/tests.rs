@@ -219,6 +219,7 @@ fn secrets_never_show() {
             Err(error) => texts.push(format!("{error} {error:?}")),
         }
     }
+    texts.push(format!("{:?}", Secret(SECRET.to_owned())));
     let vars = ["REDIS_URL", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_TLS", "REDIS_DB"].map(|name| (name, SECRET));
     let builder = from_env(&vars);
     texts.push(format!("{builder:?} {:?}", builder.build()));

@@ -8,6 +8,7 @@ mod large;
 mod link;
 mod stream;
 mod subscriber;
+mod supervise;
 mod target;
 mod wire;
 

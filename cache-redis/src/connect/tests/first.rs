@@ -41,10 +41,8 @@ async fn the_refusal_of_resp3_is_remembered() {
     let old = Server::builder().args(&["--rename-command", "HELLO", ""]).spawn().unwrap();
     let redis = Redis::connect(old.url()).await.unwrap();
     let attempts = || {
-        old.cli(&["INFO", "stats"])
-            .unwrap()
-            .lines()
-            .find_map(|l| l.strip_prefix("total_connections_received:")?.trim().parse::<u64>().ok())
+        let stats = old.cli(&["INFO", "stats"]).unwrap();
+        stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")?.trim().parse::<u64>().ok())
     };
     let before = attempts().unwrap();
     redis.set("a", vec![0; 100_000].into(), TTL).await.unwrap();
