@@ -33,3 +33,8 @@ async fn main() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn it_runs() -> Result<()> {
+    main()
+}

@@ -17,7 +17,7 @@ use cache_strata::{Policy, Tiered, codec};
 async fn main() -> Result<()> {
     let mut urls: Vec<String> = std::env::args().skip(1).collect();
     if urls.is_empty() {
-        urls = vec!["memory:".to_owned(), "moka:".to_owned()];
+        urls.push("memory:".to_owned());
     }
     for url in &urls {
         application(&cache_strata::connect(url).await?).await?;
@@ -47,5 +47,13 @@ async fn application(tiers: &Tiered) -> Result<()> {
     ensure!(names.get(&42).await?.is_some_and(|name| *name == "Ada Lovelace"));
     names.invalidate(&42).await?;
     ensure!(names.get(&42).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_runs_over_what_is_embedded() -> Result<()> {
+    application(&cache_strata::connect("memory:").await?).await?;
+    #[cfg(feature = "moka")]
+    application(&cache_strata::connect("moka:").await?).await?;
     Ok(())
 }

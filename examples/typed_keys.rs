@@ -34,3 +34,8 @@ async fn main() -> Result<()> {
     ensure!(sizes == [Some(2), Some(1), None], "a slash in a part is no separator");
     Ok(())
 }
+
+#[test]
+fn it_runs() -> Result<()> {
+    main()
+}

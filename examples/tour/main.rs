@@ -270,3 +270,18 @@ async fn interrupted() {
         let _ = tokio::signal::ctrl_c().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One process alone: another one would be this test's program, not the tour's.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_short_tour_holds() -> Result<()> {
+        let data = tempfile::tempdir()?;
+        let dir = data.path().to_str().context("a path in UTF-8")?;
+        let words = ["tour", "--seconds", "1", "--tasks", "16", "--processes", "1", "--data", dir];
+        ensure!(tour(Arguments::try_parse_from(words)?).await?);
+        Ok(())
+    }
+}
