@@ -22,7 +22,8 @@ fn embedded() -> Rows {
     let (memory, moka) = (Memory::new(), Moka::new());
     vec![
         ("memory", Subject::new(memory.clone()).with_second(memory).with_local(|b| Arc::new(LocalMemory::new(b)))),
-        ("arc_memory", Subject::new(shared(Memory::new()))),
+        // a small buffer, so that the slow listener overflows it
+        ("arc_memory", Subject::new(shared(Memory::builder().buffer(1000).build()))),
         ("chaos_memory", Subject::new(Chaos::new(Memory::new()))),
         (
             "moka",

@@ -12,7 +12,9 @@ use crate::{CacheService, Entry, Error, ErrorKind, LocalStore, Result};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_stores_conform() {
-    let subject = Subject::new(Memory::new()).with_local(|budget| Arc::new(LocalMemory::new(budget)));
+    // a small buffer, so that the slow listener overflows it
+    let memory = Memory::builder().buffer(1000).build();
+    let subject = Subject::new(memory).with_local(|budget| Arc::new(LocalMemory::new(budget)));
     let report = Report::of(&subject).await;
     assert!(report.failed().is_empty() && report.ignored().is_empty(), "{report}");
     assert_eq!(report.passed(), CASES.len());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::leases::ROOMY;
 use super::limits::{bad_keys, bad_ttls, refused};
 use crate::ErrorKind;
 use crate::testkit::Context;
@@ -143,7 +144,7 @@ const BRIEF: Duration = Duration::from_millis(80);
 
 async fn a_counter_keeps_its_ttl(t: Context) {
     let (brief, long) = (t.key("brief"), t.key("long"));
-    t.atomic().add(&brief, 1, BRIEF).await.unwrap();
+    t.atomic().add(&brief, 1, ROOMY).await.unwrap();
     t.atomic().add(&brief, 1, LONG).await.unwrap();
     t.atomic().add(&long, 1, LONG).await.unwrap();
     t.atomic().add(&long, 1, BRIEF).await.unwrap();

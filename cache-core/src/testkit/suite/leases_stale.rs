@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::frames::{RIVAL, TOKEN, future, negative, past, stale, until, value};
-use super::leases::{BRIEF, SPAN};
+use super::leases::{BRIEF, ROOMY, SPAN};
 use crate::testkit::Context;
 use crate::testkit::case::cases;
 use crate::testkit::context::LONG;
@@ -97,11 +97,10 @@ async fn a_stale_value_needs_a_lease(t: Context) {
 async fn renew_keeps_the_stale_value(t: Context) {
     let key = t.key("k");
     t.put(&key, &stale(value(RIVAL, "old"), Stamp::NONE, 0)).await;
-    let brief = BRIEF * 5;
-    assert_eq!(t.lease(&key, TOKEN, brief).await, Lease::Granted);
+    assert_eq!(t.lease(&key, TOKEN, ROOMY).await, Lease::Granted);
     assert!(t.leases().renew(&key, TOKEN, SPAN).await.unwrap());
     assert!(!t.leases().renew(&key, RIVAL, BRIEF).await.unwrap());
-    tokio::time::sleep(brief * 2).await;
+    tokio::time::sleep(ROOMY + BRIEF).await;
     assert!(matches!(t.lease(&key, RIVAL, SPAN).await, Lease::Held { holder: TOKEN, .. }), "the lease was not renewed");
     assert_eq!(stale_payload(&t, &key).await, (TOKEN, Bytes::from_static(b"old")));
     let left = t.leases().read(&key).await.unwrap().unwrap().left;

@@ -32,6 +32,8 @@ async fn keys_returns_what_begins_so(t: Context) {
     for name in ["a", "ab", "abc", "b", "ba", "Ab", "猫"] {
         t.set(&t.key(name), "v", LONG).await;
     }
+    // the prefix stands within it, but not at its beginning
+    t.set(&format!("x{}", t.key("ab")), "v", LONG).await;
     assert_eq!(keys_of(&t, "ab").await, named(&t, &["ab", "abc"]));
     assert_eq!(keys_of(&t, "").await, named(&t, &["a", "ab", "abc", "b", "ba", "Ab", "猫"]));
     assert_eq!(keys_of(&t, "猫").await, named(&t, &["猫"]));
@@ -66,9 +68,12 @@ async fn clear_removes_what_begins_so(t: Context) {
     for name in ["a", "ab", "abc", "b"] {
         t.set(&t.key(name), "v", LONG).await;
     }
+    let within = format!("x{}", t.key("ab"));
+    t.set(&within, "v", LONG).await;
     assert_eq!(t.sweep().clear(&t.key("ab")).await.unwrap(), 2);
     assert_eq!(keys_of(&t, "").await, named(&t, &["a", "b"]));
     assert_eq!(t.sweep().clear(&t.key("ab")).await.unwrap(), 0);
+    assert!(t.store().exists(&within).await.unwrap(), "the prefix stands within the key, not at its beginning");
 }
 
 async fn an_expired_key_is_not_found(t: Context) {
