@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Atomic, Bus, Leases, Result, Sweep, check_key, check_ttl, check_value};
+use crate::{Atomic, Bus, Error, ErrorKind, KeyHash, Leases, Result, Sweep, check_key, check_ttl, check_value};
 
 /// The largest value that a store takes unless it was built with another limit: 1 MiB.
 pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
@@ -73,7 +73,7 @@ pub trait CacheService: Debug + Send + Sync + 'static {
 
     /// The values under `keys`, in their order.
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        check_keys(keys)?;
+        keys.iter().try_for_each(|key| taken(key, self.max_key()))?;
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             values.push(self.get(key).await?);
@@ -86,7 +86,7 @@ pub trait CacheService: Debug + Send + Sync + 'static {
     async fn set_many(&self, entries: &[(&str, Bytes)], ttl: Duration) -> Result<()> {
         check_ttl(ttl)?;
         for (key, value) in entries {
-            check_key(key)?;
+            taken(key, self.max_key())?;
             check_value(value.len(), self.max_value())?;
         }
         for (key, value) in entries {
@@ -97,7 +97,7 @@ pub trait CacheService: Debug + Send + Sync + 'static {
 
     /// Removes `keys`; how many were there.
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
-        check_keys(keys)?;
+        keys.iter().try_for_each(|key| taken(key, self.max_key()))?;
         let mut removed = 0;
         for key in keys {
             removed += u64::from(self.delete(key).await?);
@@ -126,8 +126,14 @@ pub trait CacheService: Debug + Send + Sync + 'static {
     }
 }
 
-fn check_keys(keys: &[&str]) -> Result<()> {
-    keys.iter().try_for_each(|key| check_key(key))
+/// [`check_key`] for a store whose keys have at most `most` bytes.
+fn taken(key: &str, most: usize) -> Result<()> {
+    check_key(key)?;
+    if key.len() <= most {
+        return Ok(());
+    }
+    let text = format!("key is longer than {most} bytes; hash its long part ({})", KeyHash::of(key));
+    Err(Error::new(ErrorKind::Invalid, text))
 }
 
 macro_rules! forward {
