@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cache_redis::testkit::Server;
 use clap::{Parser, Subcommand};
 use futures_util::future::try_join_all;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::catalogue::{Catalogue, PRODUCTS};
 use crate::child::Child;
@@ -218,7 +218,7 @@ async fn build(data: &Path) -> Result<()> {
 async fn progress(shop: &'static Shop, others: Vec<Arc<AtomicU64>>, times: Times) -> std::convert::Infallible {
     let terminal = std::io::stderr().is_terminal();
     let every = if terminal { Duration::from_millis(100) } else { Duration::from_secs(2) };
-    let bar = ProgressBar::new((times.end - times.begin) / 1_000_000);
+    let bar = ProgressBar::new((times.end - times.begin) / 1_000_000).with_finish(ProgressFinish::AndClear);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
         bar.set_style(style);
     }
