@@ -138,10 +138,10 @@ impl TieredBuilder {
                 found.push(text.to_owned());
             }
             Some(cap) if cap.is_zero() => {
-                found.push("the ttl cap of incoherent is zero; leave the near store out".to_owned())
+                found.push("the ttl cap of incoherent is zero; leave the near store out".to_owned());
             }
             Some(_) if heard => {
-                found.push("incoherent is set, but the far store can be heard; leave it out".to_owned())
+                found.push("incoherent is set, but the far store can be heard; leave it out".to_owned());
             }
             _ => {}
         }
