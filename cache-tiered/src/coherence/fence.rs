@@ -26,6 +26,14 @@ struct Slot<T> {
     shared: T,
 }
 
+impl<K: Hash + Eq, T: PartialEq, S: BuildHasher> PartialEq for Fence<K, T, S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.flights == other.flights
+    }
+}
+
+impl<K: Hash + Eq, T: Eq, S: BuildHasher> Eq for Fence<K, T, S> {}
+
 impl<K: Hash + Eq, T, S: BuildHasher + Default> Default for Fence<K, T, S> {
     fn default() -> Self {
         Self { flights: HashMap::default() }

@@ -10,11 +10,12 @@
 mod fence;
 pub mod mutate;
 mod ring;
+mod rules;
 mod track;
 mod view;
 
 pub use fence::{Fence, FlightId};
 pub use ring::Ring;
+pub use rules::{Cause, Overtaken, Worth, ack_purges, doubtful, is_fresh, may_join};
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
-pub(crate) use view::UNCONFIRMED;
-pub use view::View;
+pub use view::{UNCONFIRMED, View};

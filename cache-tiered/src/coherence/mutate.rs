@@ -67,6 +67,10 @@ pub enum Mutation {
     ConfirmLate,
     /// The outage window is counted from the last serving.
     OutageFromServe,
+    /// Trust is shown before the epoch that it belongs to.
+    TrustBeforeEpoch,
+    /// Acknowledged changes are not repeated on a new server.
+    NoReplay,
 }
 
 impl Mutation {
@@ -100,6 +104,8 @@ impl Mutation {
         Self::TrustAfterEntry,
         Self::ConfirmLate,
         Self::OutageFromServe,
+        Self::TrustBeforeEpoch,
+        Self::NoReplay,
     ];
 }
 

@@ -84,4 +84,4 @@ impl View {
 }
 
 /// The epoch of entries that were loaded while cut off: they belong to none.
-pub(crate) const UNCONFIRMED: u64 = u64::MAX;
+pub const UNCONFIRMED: u64 = u64::MAX;

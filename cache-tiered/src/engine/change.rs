@@ -10,9 +10,8 @@ use cache_core::{
     Applied, Change, Entry, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value, envelope,
 };
 
-use super::install::Cause;
 use super::{Engine, Where};
-use crate::coherence::mutate::{Mutation, broken};
+use crate::coherence::{Cause, ack_purges};
 use crate::loaded::Produced;
 use crate::policy::Policy;
 
@@ -90,9 +89,8 @@ impl Engine {
         let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
         match answer {
             Ok(applied) => {
-                let seen = self.track(line).knows(applied.n);
-                let skip = broken(Mutation::NoPost) || broken(Mutation::AckDedupesOnly) && seen;
-                for at in keys.iter().filter(|_| !skip) {
+                let purges = ack_purges(self.track(line).knows(applied.n));
+                for at in keys.iter().filter(|_| purges) {
                     self.purge(&at.near, Cause::Own);
                 }
                 self.mark(line, applied.n);

@@ -7,8 +7,7 @@ use cache_core::observe::Metric;
 use cache_core::{Beat, Bus, BusEvent, Listener, Message, Result};
 
 use super::Engine;
-use super::install::Cause;
-use crate::coherence::{BeatTicket, Bump, Verdict};
+use crate::coherence::{BeatTicket, Bump, Cause, Verdict};
 
 /// How long a beat waits for messages that are still on their way before it calls them lost.
 const GRACE: Duration = Duration::from_millis(10);

@@ -7,19 +7,10 @@ use cache_core::Entry;
 use cache_core::observe::Metric;
 
 use super::{Engine, Where};
-use crate::coherence::UNCONFIRMED;
 use crate::coherence::mutate::{Mutation, broken};
+use crate::coherence::{Cause, UNCONFIRMED};
 use crate::flight::Flight;
 use crate::policy::Policy;
-
-/// Why a key is purged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// This process changed it.
-    Own,
-    /// A message says that another process did.
-    Message,
-}
 
 impl Engine {
     /// Ends a flight's place in the table, installing `entry` if the flight may.
@@ -71,11 +62,7 @@ impl Engine {
 
     /// Drops a key from this process: its flight is detached, then its entry removed.
     pub(crate) fn purge(&self, near_key: &str, cause: Cause) {
-        let deaf = match cause {
-            Cause::Own => broken(Mutation::NoDetach),
-            Cause::Message => broken(Mutation::NoPoison),
-        };
-        if !deaf {
+        if cause.detaches() {
             self.flights.detach(near_key);
         }
         if let Some(near) = &self.near {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{Entry, Error, ErrorKind, Frame, Lease, Result, Stamp, Wait, check_value};
+use cache_core::{Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, Wait, check_value};
 
 use super::read::Probe;
 use super::trust::Footing;
 use super::{Engine, Far, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
+use crate::coherence::Overtaken;
 use crate::coherence::mutate::{Mutation, broken};
 use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::loaded::{Loader, Produced};
@@ -318,10 +319,9 @@ impl LoadTask {
             if let Some(entry) = engine.take(&self.at, &found, sent, &self.space).await? {
                 return Ok(self.serve(entry, Tier::Far));
             }
-            match cache_core::Header::parse(&found.frame) {
-                Ok(header) if header.stamp != Stamp::NONE => self.wait(far, header.stamp).await?,
-                // a tombstone, or a stale value that nobody loads: loads that come later read later
-                _ => {
+            match Overtaken::by(Header::parse(&found.frame).ok().as_ref()) {
+                Overtaken::Wait(holder) => self.wait(far, holder).await?,
+                Overtaken::Alone => {
                     engine.conclude_empty(&self.at, &self.flight);
                     return Ok(Served::fresh(own, Tier::Origin));
                 }

@@ -9,7 +9,7 @@ use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Judged, UNCONFIRMED};
+use crate::coherence::{Judged, Worth, doubtful, is_fresh, may_join};
 use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::space::Space;
 
@@ -47,7 +47,7 @@ impl Engine {
         if now >= entry.deadline() {
             return Probe::Miss;
         }
-        if current && (now < trust || broken(Mutation::NoTrust)) {
+        if is_fresh(trust, current, now) {
             return Probe::Hit(entry, Freshness::WithinBound);
         }
         self.probe_untrusted(line, entry, current, now)
@@ -63,16 +63,13 @@ impl Engine {
 
     #[cold]
     fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: cache_core::Tick) -> Probe {
-        let unconfirmed = entry.epoch() == UNCONFIRMED;
-        if self.cut_off(line) && (current || unconfirmed) {
-            let since = if unconfirmed { entry.confirmed() } else { self.trust_until(line) };
-            if now < since + self.options.outage {
-                return Probe::Hit(entry, Freshness::Stale(StaleReason::Unconfirmed));
-            }
+        let outage = self.cut_off(line).then_some(self.options.outage);
+        match doubtful(entry.epoch(), entry.confirmed(), self.trust_until(line), current, now, outage) {
+            Worth::Fresh => Probe::Hit(entry, Freshness::WithinBound),
+            Worth::Unconfirmed => Probe::Hit(entry, Freshness::Stale(StaleReason::Unconfirmed)),
+            Worth::Suspect => Probe::Suspect(entry),
+            Worth::Nothing => Probe::Miss,
         }
-        // an entry that was never installed, or never in the far store, has no stamp to ask about
-        let known = entry.epoch() != 0 && !unconfirmed && !current;
-        if known { Probe::Suspect(entry) } else { Probe::Miss }
     }
 
     /// Whether no tag of the entry was bumped since its load began, as far as this process knows.
@@ -125,11 +122,10 @@ impl Engine {
     /// Boards the flight of a key.
     pub(crate) fn board(&self, at: &Where, loads: bool) -> Boarding {
         let now = self.clock.now();
-        let trusted = now < self.trust_until(at.line);
-        // without trust, a flight that began within the bound is as good as trust was
+        let trust = self.trust_until(at.line);
         let window =
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
-        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| trusted || now < flight.begun + window)
+        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| may_join(trust, now, flight.begun, window))
     }
 
     /// Drives a flight that only reads, to its end.

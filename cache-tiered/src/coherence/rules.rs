@@ -1,0 +1,115 @@
+//! The decisions of a request: what a near entry is good for, whom a caller may join, what a refused fill means.
+
+use std::time::Duration;
+
+use cache_core::{Header, Stamp, State, Tick};
+
+use super::UNCONFIRMED;
+use super::mutate::{Mutation, broken};
+
+/// What a near entry is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Worth {
+    /// Serve it.
+    Fresh,
+    /// Serve it marked: the process is cut off, and the outage window is open.
+    Unconfirmed,
+    /// Ask the far store whether it still holds this stamp.
+    Suspect,
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether a near entry may be served as fresh.
+///
+/// The arguments are read in the order `trust`, entry, `current` (its epoch is the line's and no tag of it was
+/// bumped), `now`.
+#[must_use]
+#[inline]
+pub fn is_fresh(trust: Tick, current: bool, now: Tick) -> bool {
+    current && (now < trust || broken(Mutation::NoTrust))
+}
+
+/// What a near entry is good for that may not be served as fresh.
+///
+/// `outage` is how long it may be served while the process is cut off, `None` while it is not. It counts from the end
+/// of trust; for an entry that was loaded while cut off, from the load.
+#[must_use]
+pub fn doubtful(
+    epoch: u64,
+    confirmed: Tick,
+    trust: Tick,
+    current: bool,
+    now: Tick,
+    outage: Option<Duration>,
+) -> Worth {
+    let unconfirmed = epoch == UNCONFIRMED;
+    if let Some(outage) = outage
+        && (current || unconfirmed)
+    {
+        let since = if unconfirmed { confirmed } else { trust };
+        if now < since + outage {
+            return Worth::Unconfirmed;
+        }
+    }
+    // an entry that was never installed, or never in the far store, has no stamp to ask about
+    if epoch != 0 && !unconfirmed && !current { Worth::Suspect } else { Worth::Nothing }
+}
+
+/// Whether a caller that comes at `now` may join a flight of its epoch that began at `begun`.
+///
+/// With trust, whatever changed more than the bound ago has detached its flights. Without trust, a flight that began
+/// within `window` is as good.
+#[must_use]
+pub fn may_join(trust: Tick, now: Tick, begun: Tick, window: Duration) -> bool {
+    now < trust || now < begun + window
+}
+
+/// Why a key is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// This process changed it.
+    Own,
+    /// A message says that another process did.
+    Message,
+}
+
+impl Cause {
+    /// Whether the purge detaches the flight of the key.
+    #[must_use]
+    pub fn detaches(self) -> bool {
+        !match self {
+            Self::Own => broken(Mutation::NoDetach),
+            Self::Message => broken(Mutation::NoPoison),
+        }
+    }
+}
+
+/// Whether the acknowledgement of an own change purges its keys: always, also if the message came first.
+#[must_use]
+pub fn ack_purges(known: bool) -> bool {
+    !(broken(Mutation::NoPost) || broken(Mutation::AckDedupesOnly) && known)
+}
+
+/// What a loader does whose fill was refused, by what the far store holds now, if that can't be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Overtaken {
+    /// Nobody is about to fill an older value: its own may be returned, not stored.
+    Alone,
+    /// Another loader holds the lease and may have read an older row: wait for it, then look again.
+    Wait(Stamp),
+}
+
+impl Overtaken {
+    /// Decides by the header under the key, `None` if there is no frame of ours.
+    #[must_use]
+    pub fn by(header: Option<&Header>) -> Self {
+        match header {
+            Some(header) if matches!(header.state, State::Lease | State::Stale) && header.stamp != Stamp::NONE => {
+                Self::Wait(header.stamp)
+            }
+            // a tombstone, or a value that can't be served and that nobody replaces: loads that come later read later
+            _ => Self::Alone,
+        }
+    }
+}
