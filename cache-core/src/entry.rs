@@ -15,13 +15,15 @@ type Decoded = Arc<dyn Any + Send + Sync>;
 /// it, and what the near tier knows about it.
 ///
 /// A typed near hit is a lookup, a few compares, a downcast and one `Arc` clone: no decode, no allocation.
+// in this order, what a hit reads begins in the line that the `Arc`'s counts have already brought
+#[repr(C)]
 pub struct Entry {
-    header: Header,
-    tags: Tags,
-    payload: Bytes,
-    decoded: OnceLock<Decoded>,
-    deadline: Tick,
     epoch: AtomicU64,
+    deadline: Tick,
+    decoded: OnceLock<Decoded>,
+    tags: Tags,
+    header: Header,
+    payload: Bytes,
     confirmed: AtomicU64,
 }
 
@@ -99,9 +101,7 @@ impl Entry {
     #[must_use]
     #[inline]
     pub fn decoded<V: Any + Send + Sync>(&self) -> Option<Arc<V>> {
-        let any = self.decoded.get()?;
-        // the type is compared before the count is touched, so a mismatch costs nothing
-        any.is::<V>().then(|| Arc::clone(any).downcast::<V>().ok())?
+        Arc::clone(self.decoded.get()?).downcast::<V>().ok()
     }
 
     /// Remembers the decoded value; the first one stays.

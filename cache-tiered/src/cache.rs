@@ -233,7 +233,8 @@ where
     }
 
     fn text(&self, key: &K) -> Result<String> {
-        let mut text = KeyText::new(&self.prefix);
+        let mut text = KeyText::new();
+        text.push(&self.prefix);
         key.write(&mut text);
         text.as_str().map(str::to_owned)
     }
@@ -241,7 +242,8 @@ where
     /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
     #[inline]
     fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
-        let mut text = KeyText::new(&self.prefix);
+        let mut text = KeyText::new();
+        text.push(&self.prefix);
         key.write(&mut text);
         let text = text.as_str()?;
         Ok(near(text).map_or_else(|| Probed::Miss(text.to_owned()), Probed::Hit))

@@ -1,8 +1,9 @@
 //! What a cache counts: every name, label and unit in one table.
 
-use std::cell::Cell;
+mod slot;
+
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $variant:ident = $name:literal,)+) => {
@@ -97,20 +98,20 @@ metrics! {
     StaleBeyondBound = "strata_stale_beyond_bound_total",
 }
 
-const STRIPES: usize = 8;
 const METRICS: usize = Metric::ALL.len();
 
 #[repr(align(128))]
 struct Stripe([AtomicU64; METRICS]);
 
-/// The counters of one cache. Striped by thread, so that counting a hit does not make cores fight over a line.
+/// The counters of one cache. Each thread has a stripe of its own, so counting a hit is a plain load and store; threads
+/// beyond the number of stripes share the first one.
 pub struct Counters(Box<[Stripe]>);
 
 impl Counters {
     /// Counters at zero.
     #[must_use]
     pub fn new() -> Self {
-        Self((0..STRIPES).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
+        Self((0..slot::COUNT).map(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))).collect())
     }
 
     /// Counts one.
@@ -122,7 +123,14 @@ impl Counters {
     /// Counts `n`.
     #[inline]
     pub fn add(&self, metric: Metric, n: u64) {
-        self.0[stripe()].0[metric as usize].fetch_add(n, Ordering::Relaxed);
+        let mine = slot::mine();
+        let counter = &self.0[mine].0[metric as usize];
+        if mine == slot::SHARED {
+            counter.fetch_add(n, Ordering::Relaxed);
+        } else {
+            // nobody else writes here
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        }
     }
 
     /// The sum of `metric` so far.
@@ -148,19 +156,6 @@ impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.snapshot(), f)
     }
-}
-
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    MINE.with(|mine| {
-        if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        mine.get()
-    })
 }
 
 /// The counters at one moment.
@@ -189,5 +184,24 @@ impl Snapshot {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().filter(|(_, n)| *n > 0).map(|(m, n)| (m.name(), n))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_with_more_threads_than_stripes() {
+        let counters = Arc::new(Counters::new());
+        for _ in 0..2 {
+            let count = |counters: Arc<Counters>| move || (0..1000).for_each(|_| counters.count(Metric::NearHit));
+            let threads: Vec<_> =
+                (0..2 * slot::COUNT).map(|_| std::thread::spawn(count(Arc::clone(&counters)))).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+        assert_eq!(counters.get(Metric::NearHit), 4 * 1000 * slot::COUNT as u64);
     }
 }
