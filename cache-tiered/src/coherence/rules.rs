@@ -35,14 +35,7 @@ pub fn is_fresh(trust: Tick, current: bool, now: Tick) -> bool {
 /// `outage` is how long it may be served while the process is cut off, `None` while it is not. It counts from the end
 /// of trust; for an entry that was loaded while cut off, from the load.
 #[must_use]
-pub fn doubtful(
-    epoch: u64,
-    confirmed: Tick,
-    trust: Tick,
-    current: bool,
-    now: Tick,
-    outage: Option<Duration>,
-) -> Worth {
+pub fn doubtful(epoch: u64, confirmed: Tick, trust: Tick, current: bool, now: Tick, outage: Option<Duration>) -> Worth {
     let unconfirmed = epoch == UNCONFIRMED;
     if let Some(outage) = outage
         && (current || unconfirmed)
@@ -80,7 +73,7 @@ impl Cause {
     pub fn detaches(self) -> bool {
         !match self {
             Self::Own => broken(Mutation::NoDetach),
-            Self::Message => broken(Mutation::NoPoison),
+            Self::Message => broken(Mutation::NoPoison) || broken(Mutation::NoDetach),
         }
     }
 }

@@ -205,6 +205,7 @@ impl LoadTask {
 
     /// With the far store: take the lease, load, fill.
     async fn leased(&self, far: &Far, loader: Loader) -> Result<Served> {
+        let loader = if broken(Mutation::LeaseAfterLoad) { loaded_first(loader).await } else { loader };
         for _ in 0..MOST_ROUNDS {
             match self.round(far).await {
                 Ok(Round::Found(entry, tier)) => return Ok(self.serve(entry, tier)),
@@ -274,7 +275,12 @@ impl LoadTask {
             return Ok(Served::fresh(entry, Tier::Origin));
         }
         let channel = &engine.line(&self.at).names.channel;
-        let fill = far.leases().fill(&self.at.far, held.token, bytes, ttl, channel);
+        let fill = async {
+            if broken(Mutation::NoCas) {
+                return far.store().set(&self.at.far, bytes, ttl).await.map(|()| true);
+            }
+            far.leases().fill(&self.at.far, held.token, bytes, ttl, channel).await
+        };
         match far.call(&engine.clock, &engine.counters, fill).await {
             Ok(true) => {
                 held.filled = true;
@@ -409,6 +415,12 @@ impl LoadTask {
         }
         ((Arc::new(entry), produced.store), frame, ttl)
     }
+}
+
+/// Runs a loader ahead of its time.
+async fn loaded_first(loader: Loader) -> Loader {
+    let produced = loader().await;
+    Box::new(move || Box::pin(std::future::ready(produced)))
 }
 
 impl Drop for LoadTask {

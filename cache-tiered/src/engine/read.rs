@@ -125,7 +125,8 @@ impl Engine {
         let trust = self.trust_until(at.line);
         let window =
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
-        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| may_join(trust, now, flight.begun, window))
+        self.flights
+            .board(&at.near, self.epoch(at.line), now, loads, |flight| may_join(trust, now, flight.begun, window))
     }
 
     /// Drives a flight that only reads, to its end.
@@ -212,8 +213,10 @@ impl Engine {
             return Ok(Admitted::Miss);
         }
         let left = self.time.left(&self.clock, sent, frame.header.soft_exp);
+        // what the store returned was alive there, even if it says that less than a millisecond is left
+        let expired = left.is_zero();
         let left = found.left.map_or(left, |stored| stored.min(left));
-        if left.is_zero() || !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
+        if expired || !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
             return Ok(Admitted::Miss);
         }
         let deadline = sent + self.near_ttl(&space.policy, left);
