@@ -19,7 +19,8 @@ pub use cache_moka::Moka;
 pub use cache_redis::{Redis, RedisBuilder};
 #[cfg(feature = "tiered")]
 pub use cache_tiered::{
-    Answer, Cache, CacheBuilder, CacheKey, Freshness, KeyText, Loaded, Policy, StaleReason, Tier, Tiered, TieredBuilder,
+    Answer, Cache, CacheBuilder, CacheKey, Consistency, Freshness, KeyText, Loaded, Policy, StaleReason, Tier, Tiered,
+    TieredBuilder, WriteGuard,
 };
 #[cfg(feature = "tiered")]
 pub use connect::{connect, from_env};

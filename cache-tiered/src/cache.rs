@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use cache_core::codec::Codec;
 use cache_core::observe::Metric;
-use cache_core::{Change, Entry, Error, ErrorKind, Result, Tags};
+use cache_core::{Entry, Error, ErrorKind, Result, Tags};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
+use crate::consistency::Consistency;
 use crate::engine::{Engine, Probe};
 use crate::loaded::{Loaded, Loader, Produced};
 use crate::space::Space;
@@ -41,8 +42,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Cache<V, K: ?Sized = str> {
     tiered: Tiered,
     prefix: Arc<str>,
-    reader: Arc<Reader<V>>,
-    space: Arc<Space>,
+    pub(crate) reader: Arc<Reader<V>>,
+    pub(crate) space: Arc<Space>,
+    consistency: Consistency,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -56,13 +58,26 @@ where
         let reader = Arc::new(Reader { codec: Box::new(codec), id });
         let accepts = Arc::clone(&reader);
         let accepts = Box::new(move |entry: &Entry| accepts.read(entry).is_some());
-        Self { tiered, prefix, reader, space: Arc::new(Space { policy, accepts }), keys: PhantomData }
+        Self {
+            tiered,
+            prefix,
+            reader,
+            space: Arc::new(Space { policy, accepts }),
+            consistency: Consistency::Local,
+            keys: PhantomData,
+        }
     }
 
     /// The tiers below.
     #[must_use]
     pub const fn tiered(&self) -> &Tiered {
         &self.tiered
+    }
+
+    /// The same cache with answers as current as `consistency` asks.
+    #[must_use]
+    pub fn with(&self, consistency: Consistency) -> Self {
+        Self { consistency, ..self.clone() }
     }
 
     /// The value under `key`, from near or far; never loads. `None` for a miss and for a remembered "there is nothing".
@@ -173,66 +188,12 @@ where
         results
     }
 
-    /// Stores a value for everybody, in the far store's order. One round trip.
-    ///
-    /// When it returns, no process reads an older value from the far store, this one reads none at all, and others read
-    /// none after the bound. If the store refuses the value, the key is left missing, never with an old value.
-    ///
-    /// # Errors
-    /// `TooLarge`, `Codec` and `Invalid` before anything is touched; what the far store says.
-    pub async fn set(&self, key: &K, value: V) -> Result<()> {
-        self.store(key, Loaded::value(value)).await
-    }
-
-    /// As [`set`](Self::set) with a ttl, tags and a row version of its own.
-    ///
-    /// # Errors
-    /// As [`set`](Self::set).
-    pub async fn store(&self, key: &K, loaded: Loaded<V>) -> Result<()> {
-        let at = self.engine().names.locate(&self.text(key)?)?;
-        let produced = self.reader.encode(loaded)?;
-        if let Some(ttl) = produced.ttl {
-            cache_core::check_ttl(ttl)?;
-        }
-        let applied = self.engine().put(at, produced, &self.space.policy).await?;
-        if applied.stored {
-            return Ok(());
-        }
-        let text = "the far store removed the old value and refused the new one; its memory may be full";
-        Err(Error::new(ErrorKind::Overloaded, text).with_operation("set"))
-    }
-
-    /// Never serve the value under `key` again, from any tier of any process. One round trip; returns when it is
-    /// acknowledged.
-    ///
-    /// After it returned, this process serves nothing older, other processes serve nothing older than the bound, and no
-    /// load that began before it is stored.
-    ///
-    /// # Errors
-    /// What the far store says: the key is then invalid in this process, and is retried in the background for the
-    /// others.
-    pub async fn invalidate(&self, key: &K) -> Result<()> {
-        self.invalidate_many(&[key]).await
-    }
-
-    /// As [`invalidate`](Self::invalidate) for many keys: one round trip.
-    ///
-    /// # Errors
-    /// As [`invalidate`](Self::invalidate).
-    pub async fn invalidate_many(&self, keys: &[&K]) -> Result<()> {
-        let mut places = Vec::with_capacity(keys.len());
-        for key in keys {
-            places.push(self.engine().names.locate(&self.text(key)?)?);
-        }
-        self.engine().change(places, Change::Delete).await.map(|_| ())
-    }
-
     #[inline]
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         self.tiered.engine()
     }
 
-    fn text(&self, key: &K) -> Result<String> {
+    pub(crate) fn text(&self, key: &K) -> Result<String> {
         let mut text = KeyText::new();
         text.push(&self.prefix);
         key.write(&mut text);
@@ -252,6 +213,9 @@ where
     /// The value near, or `Some(None)` for a remembered "there is nothing".
     #[inline]
     fn near(&self, text: &str) -> Option<Option<Arc<V>>> {
+        if self.consistency != Consistency::Local {
+            return None;
+        }
         let engine = self.engine();
         let Probe::Hit(entry, freshness) = engine.probe(text) else { return None };
         let value = match entry.decoded::<V>() {
@@ -267,6 +231,9 @@ where
 
     /// As [`near`](Self::near), with all that is known about the value.
     fn near_answer(&self, text: &str) -> Option<Answer<V>> {
+        if self.consistency != Consistency::Local {
+            return None;
+        }
         let Probe::Hit(entry, freshness) = self.engine().probe(text) else { return None };
         // what this cache's codec does not read is for the slow path
         self.reader.read(&entry)?;
@@ -274,7 +241,8 @@ where
     }
 
     async fn get_slow(&self, text: String) -> Result<Option<Answer<V>>> {
-        let found = self.engine().get(&text, &self.space).await.map_err(|error| self.failed(error))?;
+        let found =
+            self.engine().get_as(&text, &self.space, self.consistency).await.map_err(|error| self.failed(error))?;
         self.finish_get(found)
     }
 
@@ -289,7 +257,11 @@ where
     }
 
     async fn load_slow(&self, text: String, loader: Loader) -> Result<Answer<V>> {
-        let served = self.engine().load(&text, &self.space, loader).await.map_err(|error| self.failed(error))?;
+        let served = self
+            .engine()
+            .load(&text, &self.space, loader, self.consistency)
+            .await
+            .map_err(|error| self.failed(error))?;
         self.answer(&served)
     }
 
@@ -346,7 +318,7 @@ enum Probed<T> {
 }
 
 /// The codec of a cache, and the id that its frames carry.
-struct Reader<V> {
+pub(crate) struct Reader<V> {
     codec: Box<dyn Codec<V>>,
     id: u32,
 }
@@ -354,7 +326,7 @@ struct Reader<V> {
 impl<V: Send + Sync + 'static> Reader<V> {
     /// The entry's value, decoded at most once; `Some(None)` for a remembered "there is nothing", outer `None` if it is
     /// none of ours.
-    fn read(&self, entry: &Entry) -> Option<Option<Arc<V>>> {
+    pub(crate) fn read(&self, entry: &Entry) -> Option<Option<Arc<V>>> {
         if entry.header().codec != self.id {
             return None;
         }
@@ -369,7 +341,7 @@ impl<V: Send + Sync + 'static> Reader<V> {
         Some(Some(value))
     }
 
-    fn encode(&self, loaded: Loaded<V>) -> Result<Produced> {
+    pub(crate) fn encode(&self, loaded: Loaded<V>) -> Result<Produced> {
         let Loaded { value, ttl, tags, row, store } = loaded;
         let payload = value.as_ref().map(|value| self.codec.encode(value)).transpose()?;
         let decoded = value.map(|value| Arc::new(value) as _);
@@ -384,6 +356,7 @@ impl<V, K: ?Sized> Clone for Cache<V, K> {
             prefix: Arc::clone(&self.prefix),
             reader: Arc::clone(&self.reader),
             space: Arc::clone(&self.space),
+            consistency: self.consistency,
             keys: PhantomData,
         }
     }

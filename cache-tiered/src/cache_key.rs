@@ -173,6 +173,7 @@ mod tests {
     #[test]
     fn a_key_that_does_not_fit_is_refused() {
         let mut key = KeyText::new();
+        key.push("n:s:");
         key.push(&"x".repeat(MAX_KEY));
         assert_eq!(key.as_str().unwrap_err().kind(), ErrorKind::Invalid);
     }

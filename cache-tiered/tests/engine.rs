@@ -1,5 +1,7 @@
 //! The engine over stores in memory: several caches in one process that share one far store, as processes would.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,28 +12,7 @@ use cache_tiered::{Cache, Freshness, Loaded, Policy, StaleReason, Tier, Tiered};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-const BOUND: Duration = Duration::from_millis(300);
-
-async fn node(far: &Memory) -> Tiered {
-    Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND).build().await.unwrap()
-}
-
-fn names(tiered: &Tiered) -> Cache<String> {
-    tiered.cache("names").codec(Raw).build().unwrap()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
-    std::future::ready(Ok(value.to_owned()))
-}
+use common::{BOUND, eventually, names, node, ok};
 
 #[tokio::test]
 async fn a_value_is_loaded_once_and_then_comes_from_far_and_near() {

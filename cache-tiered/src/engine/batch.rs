@@ -77,7 +77,7 @@ impl Engine {
         if self.footing(at.line).await == Footing::CutOff {
             return Err(self.unreachable());
         }
-        Ok(Some(match self.board(&at, false) {
+        Ok(Some(match self.board(&at, false, None) {
             Boarding::Joined(seat) => Pending::Join(seat),
             Boarding::Leads(lead) => Pending::Lead(at, lead),
         }))

@@ -121,6 +121,10 @@ impl Engine {
             removed = far.call(&self.clock, &self.counters, far.store().delete_many(&far_keys)).await?;
         }
         for at in keys {
+            match change {
+                Change::Hold { hold } => self.holds.bar(&at.near, self.clock.now() + hold, self.clock.now()),
+                _ => self.holds.lift(&at.near),
+            }
             self.flights.detach(&at.near);
             let held = self.near.as_ref().and_then(|near| near.remove(&at.near));
             let live = held.is_some_and(|entry| self.clock.now() < entry.deadline());
@@ -149,18 +153,54 @@ impl Engine {
 
     /// Stores a value for everybody: one round trip, ordered by the far store.
     pub(crate) async fn put(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
-        let now = self.clock.now();
-        let ttl = self.ttl_of(&produced, policy);
-        let s0 = self.lines[0].view.applied();
-        let frame = self.frame(produced.payload.clone(), &produced, Stamp::random(), s0, ttl, Duration::ZERO);
-        if let Some(far) = &self.far {
-            let bytes = frame.to_bytes(&at.far);
-            check_value(bytes.len(), far.store().max_value())?;
-            return self.change(vec![at], Change::Put { frame: bytes, ttl }).await;
+        let (frame, ttl) = self.fresh_frame(&produced, policy);
+        match &self.far {
+            Some(far) => {
+                let frame = frame.to_bytes(&at.far);
+                check_value(frame.len(), far.store().max_value())?;
+                self.change(vec![at], Change::Put { frame, ttl }).await
+            }
+            None => {
+                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(self.put_near(&at, frame, produced, ttl))
+            }
         }
-        // replaced, not removed first: a reader in between sees the old value or the new one
+    }
+
+    /// As [`put`](Self::put), unless the same row version or a newer one is there.
+    pub(crate) async fn put_newer(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
+        let (frame, ttl) = self.fresh_frame(&produced, policy);
+        match &self.far {
+            Some(far) => {
+                let frame = frame.to_bytes(&at.far);
+                check_value(frame.len(), far.store().max_value())?;
+                self.change(vec![at], Change::PutNewer { frame, ttl }).await
+            }
+            None => {
+                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
+                let held = self.near.as_ref().and_then(|near| near.get(&at.near));
+                let newer = held.is_some_and(|e| self.clock.now() < e.deadline() && e.header().row >= produced.row);
+                if newer {
+                    return Ok(Applied { n: 0, stored: false, removed: 0 });
+                }
+                Ok(self.put_near(&at, frame, produced, ttl))
+            }
+        }
+    }
+
+    fn fresh_frame(&self, produced: &Produced, policy: &Policy) -> (Frame, Duration) {
+        let ttl = self.ttl_of(produced, policy);
+        let s0 = self.lines[0].view.applied();
+        (self.frame(produced.payload.clone(), produced, Stamp::random(), s0, ttl, Duration::ZERO), ttl)
+    }
+
+    /// Stores a value where there is only a near store. Replaced, not removed first: a reader in between sees the old
+    /// value or the new one.
+    fn put_near(&self, at: &Where, frame: Frame, produced: Produced, ttl: Duration) -> Applied {
+        self.holds.lift(&at.near);
         self.flights.detach(&at.near);
         if let Some(near) = &self.near {
+            let now = self.clock.now();
             let entry = Arc::new(Entry::new(frame, now + ttl));
             if let Some(decoded) = produced.decoded {
                 entry.remember(decoded);
@@ -168,7 +208,7 @@ impl Engine {
             entry.confirm(self.epoch(at.line), now);
             near.put(&at.near, entry);
         }
-        Ok(Applied { n: self.number(), stored: true, removed: 0 })
+        Applied { n: self.number(), stored: true, removed: 0 }
     }
 
     /// The ttl that a value gets, jitter applied.

@@ -12,6 +12,7 @@ use super::{Engine, Far, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::Overtaken;
 use crate::coherence::mutate::{Mutation, broken};
+use crate::consistency::Consistency;
 use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::loaded::{Loader, Produced};
 use crate::space::Space;
@@ -62,19 +63,44 @@ impl Drop for Held {
 }
 
 impl Engine {
-    /// Near, far, origin. One load per key in the process; one per key among processes while the far store answers.
-    pub(crate) async fn load(self: &Arc<Self>, near_key: &str, space: &Arc<Space>, loader: Loader) -> Result<Served> {
+    /// Near, far, origin, as current as `wish` asks. One load per key in the process; one per key among processes while
+    /// the far store answers.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        near_key: &str,
+        space: &Arc<Space>,
+        loader: Loader,
+        wish: Consistency,
+    ) -> Result<Served> {
+        let mut since = None;
+        if wish != Consistency::Local {
+            since = Some(self.clock.now());
+            match self.get_as(near_key, space, wish).await {
+                Ok(Some(served)) => return Ok(served),
+                Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
+                // a far store that can't tell: the origin can
+                Ok(None) | Err(_) => {}
+            }
+        }
         let mut loader = Some(loader);
         let mut missed = false;
         loop {
             let suspect = match self.probe_for(near_key, space) {
-                Probe::Hit(entry, freshness) => return Ok(Served { entry, tier: Tier::Near, freshness }),
+                Probe::Hit(entry, freshness) if since.is_none() => {
+                    return Ok(Served { entry, tier: Tier::Near, freshness });
+                }
                 Probe::Suspect(entry) => Some(entry),
-                Probe::Miss => None,
+                Probe::Hit(..) | Probe::Miss => None,
             };
             let at = self.names.locate(near_key)?;
             let footing = if self.hears() { self.footing(at.line).await } else { Footing::Trusted };
-            let outcome = match self.board(&at, true) {
+            if footing == Footing::CutOff
+                && since.is_none()
+                && let Probe::Hit(entry, freshness) = self.probe_for(near_key, space)
+            {
+                return Ok(Served { entry, tier: Tier::Near, freshness });
+            }
+            let outcome = match self.board(&at, true, since) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
                     let outcome = seat.ended().await;
@@ -181,6 +207,9 @@ impl LoadTask {
 
     /// Without a far store: load and install.
     async fn alone(&self, loader: Loader) -> Result<Served> {
+        if self.engine.holds.bars(&self.at.near, self.engine.clock.now()) {
+            return self.barred(loader).await;
+        }
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
         let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };

@@ -8,6 +8,8 @@ mod change;
 mod driver;
 mod far;
 mod floors;
+mod fresh;
+mod guard;
 mod install;
 mod load;
 mod names;
@@ -30,6 +32,7 @@ use crate::flight::Flights;
 pub(crate) use self::change::Recovery;
 pub(crate) use self::far::Far;
 use self::floors::Floors;
+use self::guard::Holds;
 pub(crate) use self::names::{Names, Where, check_name};
 pub(crate) use self::read::Probe;
 pub(crate) use self::setup::Setup;
@@ -87,6 +90,9 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) time: ServerTime,
     pub(crate) floors: Floors,
+    pub(crate) holds: Holds,
+    /// Makes compare-and-put one step where there is only a near store.
+    pub(crate) near_writes: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) node: NodeId,
     pub(crate) tasks: Mutex<JoinSet<()>>,

@@ -104,7 +104,7 @@ impl Engine {
                 }
                 return Err(self.unreachable());
             }
-            let outcome = match self.board(&at, false) {
+            let outcome = match self.board(&at, false, None) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
                     seat.read().await
@@ -119,14 +119,15 @@ impl Engine {
         }
     }
 
-    /// Boards the flight of a key.
-    pub(crate) fn board(&self, at: &Where, loads: bool) -> Boarding {
+    /// Boards the flight of a key; with `since`, only one that began then or later is joined.
+    pub(crate) fn board(&self, at: &Where, loads: bool, since: Option<cache_core::Tick>) -> Boarding {
         let now = self.clock.now();
         let trust = self.trust_until(at.line);
         let window =
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
-        self.flights
-            .board(&at.near, self.epoch(at.line), now, loads, |flight| may_join(trust, now, flight.begun, window))
+        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
+            since.is_none_or(|since| flight.begun >= since) && may_join(trust, now, flight.begun, window)
+        })
     }
 
     /// Drives a flight that only reads, to its end.
@@ -170,17 +171,19 @@ impl Engine {
         suspect: Option<Arc<Entry>>,
     ) -> Result<Option<(Arc<Entry>, Tier)>> {
         if let Some(entry) = suspect
-            && self.revalidate(at, flight, &entry).await?
+            && self.revalidate(at, flight.epoch, &entry).await?
         {
             return Ok(Some((entry, Tier::Near)));
         }
+        Ok(self.read_far(at, space).await?.map(|entry| (entry, Tier::Far)))
+    }
+
+    /// Reads the frame under a key; an entry if it may be served.
+    pub(crate) async fn read_far(&self, at: &Where, space: &Space) -> Result<Option<Arc<Entry>>> {
         let Some(far) = &self.far else { return Ok(None) };
         let sent = self.clock.now();
-        let found = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await?;
-        match found {
-            Some(found) => {
-                self.take(at, &found, sent, space).await.map(|usable| usable.map(|entry| (entry, Tier::Far)))
-            }
+        match far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? {
+            Some(found) => self.take(at, &found, sent, space).await,
             None => Ok(None),
         }
     }
@@ -223,8 +226,8 @@ impl Engine {
         Ok(Admitted::Usable(Arc::new(Entry::new(frame, deadline))))
     }
 
-    /// Confirms a near entry of an earlier epoch by its stamp: 48 bytes instead of the value.
-    async fn revalidate(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>) -> Result<bool> {
+    /// Confirms a near entry by its stamp, for `epoch`, which was read before: 48 bytes instead of the value.
+    pub(crate) async fn revalidate(&self, at: &Where, epoch: u64, entry: &Arc<Entry>) -> Result<bool> {
         let Some(far) = &self.far else { return Ok(false) };
         let head = far.call(&self.clock, &self.counters, far.leases().peek(&at.far)).await?;
         let same = head.and_then(|head| Header::parse(&head).ok()).is_some_and(|header| {
@@ -234,7 +237,7 @@ impl Engine {
             return Ok(false);
         }
         self.counters.count(Metric::Revalidated);
-        let epoch = if broken(Mutation::ConfirmLate) { self.epoch(at.line) } else { flight.epoch };
+        let epoch = if broken(Mutation::ConfirmLate) { self.epoch(at.line) } else { epoch };
         entry.confirm(epoch, self.clock.now());
         Ok(true)
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::change::Recovery;
-use super::{Engine, Far, Floors, LineState, Names, Options, ServerTime};
+use super::{Engine, Far, Floors, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
@@ -56,6 +56,8 @@ impl Engine {
             clock,
             time: ServerTime::default(),
             floors: Floors::default(),
+            holds: Holds::default(),
+            near_writes: Mutex::new(()),
             counters: Counters::new(),
             node: NodeId(Stamp::random().0),
             tasks: Mutex::new(JoinSet::new()),

@@ -1,0 +1,40 @@
+//! What the engine's tests share.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::time::Duration;
+
+use cache_core::{Memory, codec::Raw, memory::LocalMemory};
+use cache_tiered::{Cache, Tiered};
+use tokio::time::timeout;
+
+/// D in tests.
+pub(crate) const BOUND: Duration = Duration::from_millis(300);
+
+/// A process, as far as the far store can tell.
+pub(crate) async fn node(far: &Memory) -> Tiered {
+    Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND).build().await.unwrap()
+}
+
+/// One without a far store.
+pub(crate) async fn alone() -> Tiered {
+    Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap()
+}
+
+pub(crate) fn names(tiered: &Tiered) -> Cache<String> {
+    tiered.cache("names").codec(Raw).build().unwrap()
+}
+
+/// Waits until `holds` does.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A loader's answer.
+pub(crate) fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
+    std::future::ready(Ok(value.to_owned()))
+}

@@ -1,0 +1,109 @@
+//! Answers as current as a call asks for. The bus is deaf here, so that only the beat and the call itself help.
+
+mod common;
+
+use std::time::Duration;
+
+use cache_core::testkit::Chaos;
+use cache_core::{ErrorKind, Memory, memory::LocalMemory};
+use cache_tiered::{Cache, Consistency, Freshness, Tier, Tiered};
+use common::{eventually, names, ok};
+
+/// Long enough that no beat comes to help during a test.
+const BOUND: Duration = Duration::from_secs(60);
+
+struct Scene {
+    far: Chaos<Memory>,
+    tiered: Tiered,
+    deaf: Cache<String>,
+    writer: Cache<String>,
+}
+
+/// A reader that holds `old` near and hears nothing, and a writer.
+async fn scene() -> Scene {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    far.mute(true);
+    let build = |far: Chaos<Memory>| Tiered::builder().near(LocalMemory::new(1 << 20)).far(far).bound(BOUND);
+    let tiered = build(far.clone()).outage(BOUND).build().await.unwrap();
+    let writer = build(Chaos::new(memory)).build().await.unwrap();
+    let (deaf, writer) = (names(&tiered), names(&writer));
+    deaf.get_or_load("k", || ok("old")).await.unwrap();
+    Scene { far, tiered, deaf, writer }
+}
+
+#[tokio::test]
+async fn local_serves_what_is_trusted_and_fresh_asks() {
+    let Scene { deaf, writer, .. } = scene().await;
+    writer.set("k", "new".into()).await.unwrap();
+    assert_eq!(deaf.get("k").await.unwrap().unwrap().as_str(), "old");
+    let fresh = deaf.with(Consistency::Fresh);
+    assert_eq!(fresh.get("k").await.unwrap().unwrap().as_str(), "new");
+    assert_eq!(deaf.get("k").await.unwrap().unwrap().as_str(), "new", "values don't go backwards afterwards");
+}
+
+#[tokio::test]
+async fn fresh_confirms_an_unchanged_near_entry_by_its_stamp() {
+    let Scene { deaf, .. } = scene().await;
+    for wish in [Consistency::Fresh, Consistency::Strict] {
+        let answer = deaf.with(wish).lookup("k").await.unwrap().unwrap();
+        assert_eq!((answer.tier, answer.freshness), (Tier::Near, Freshness::Fresh));
+    }
+}
+
+#[tokio::test]
+async fn bounded_asks_once_the_last_proof_is_older_than_the_call_allows() {
+    let Scene { deaf, writer, .. } = scene().await;
+    writer.set("k", "new".into()).await.unwrap();
+    let wide = deaf.with(Consistency::Bounded(BOUND));
+    assert_eq!(wide.get("k").await.unwrap().unwrap().as_str(), "old");
+    let narrow = deaf.with(Consistency::Bounded(Duration::from_millis(50)));
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(narrow.get("k").await.unwrap().unwrap().as_str(), "new");
+}
+
+#[tokio::test]
+async fn a_load_that_asks_for_fresh_joins_no_older_flight() {
+    let Scene { deaf, .. } = scene().await;
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok::<_, std::io::Error>("begun before".to_owned())
+    };
+    let earlier = tokio::spawn({
+        let deaf = deaf.clone();
+        async move { deaf.get_or_load("other", slow).await }
+    });
+    eventually("the earlier load runs", async || deaf.tiered().in_flight() == 1).await;
+    let fresh = deaf.with(Consistency::Fresh).get_or_load("other", || ok("begun after")).await.unwrap();
+    // it waited for the other's lease and took what the far store then held, or loaded itself: never the flight's value
+    assert!(["begun after", "begun before"].contains(&fresh.as_str()));
+    assert_eq!(deaf.tiered().metrics().get(cache_core::observe::Metric::Joined), 0);
+    earlier.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_only_the_far_store_can_tell_is_an_error_without_it_and_a_load_asks_the_origin() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory);
+    let tiers = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(common::BOUND);
+    let tiered = tiers.build().await.unwrap();
+    let cache = names(&tiered);
+    cache.get_or_load("k", || ok("old")).await.unwrap();
+    far.partition(true);
+    eventually("cut off", async || tiered.is_cut_off()).await;
+    assert!(cache.get("k").await.unwrap().is_some(), "local: the outage rule");
+    for wish in [Consistency::Fresh, Consistency::Strict, Consistency::Bounded(Duration::ZERO)] {
+        let strong = cache.with(wish);
+        assert_eq!(strong.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable, "{wish:?}");
+        assert_eq!(strong.get_or_load("k", || ok("new")).await.unwrap().as_str(), "new", "{wish:?}");
+    }
+}
+
+#[tokio::test]
+async fn strict_is_refused_by_a_store_that_does_not_answer_the_beat() {
+    let Scene { far, deaf, tiered, .. } = scene().await;
+    far.fail_next_of(cache_core::testkit::chaos::Op::Beat, 1, ErrorKind::Unavailable);
+    assert!(deaf.with(Consistency::Strict).get("k").await.is_err());
+    assert!(!tiered.is_cut_off());
+    assert!(deaf.with(Consistency::Strict).get("k").await.unwrap().is_some());
+}

@@ -1,0 +1,119 @@
+//! Guarded, versioned and settled writes.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cache_core::{ErrorKind, Memory};
+use cache_tiered::{Cache, Tiered};
+use common::{BOUND, alone, eventually, names, node, ok};
+use tokio::sync::Notify;
+
+const HOLD: Duration = Duration::from_secs(30);
+
+/// A load that has read the old row and dawdles; the handle and what lets it go on.
+async fn dawdle(cache: &Cache<String>) -> (tokio::task::JoinHandle<()>, Arc<Notify>) {
+    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handle = tokio::spawn({
+        let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
+        async move {
+            let load = async move || {
+                reading.notify_one();
+                go.notified().await;
+                Ok::<_, std::io::Error>("old".to_owned())
+            };
+            cache.get_or_load("k", load).await.unwrap();
+        }
+    });
+    reading.notified().await;
+    (handle, go)
+}
+
+async fn under_a_guard_nothing_is_kept(writer: &Tiered, reader: &Tiered) {
+    let (writer, reader) = (names(writer), names(reader));
+    reader.get_or_load("k", || ok("old")).await.unwrap();
+    writer.invalidate("k").await.unwrap();
+    let (dawdling, go) = dawdle(&reader).await;
+    let guard = writer.write_guard(&["k"], HOLD).await.unwrap();
+    eventually("the guard reaches the reader", async || {
+        reader.get_or_load("k", || ok("before the commit")).await.unwrap().as_str() == "before the commit"
+    })
+    .await;
+    assert!(reader.get("k").await.unwrap().is_none(), "what was loaded under the guard is not kept");
+    go.notify_one();
+    dawdling.await.unwrap();
+    assert!(reader.get("k").await.unwrap().is_none(), "nor is what was begun before it");
+    guard.commit().await.unwrap();
+    eventually("loads are kept again", async || {
+        reader.get_or_load("k", || ok("new")).await.unwrap();
+        reader.get("k").await.unwrap().is_some_and(|value| *value == "new")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn under_a_guard_nothing_is_kept_in_any_process() {
+    let far = Memory::new();
+    under_a_guard_nothing_is_kept(&node(&far).await, &node(&far).await).await;
+}
+
+#[tokio::test]
+async fn under_a_guard_nothing_is_kept_without_a_far_store() {
+    let tiered = alone().await;
+    under_a_guard_nothing_is_kept(&tiered, &tiered).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_is_dropped_runs_out() {
+    for tiered in [node(&Memory::new()).await, alone().await] {
+        let cache = names(&tiered);
+        drop(cache.write_guard(&["k"], Duration::from_millis(100)).await.unwrap());
+        cache.get_or_load("k", || ok("during")).await.unwrap();
+        assert!(cache.get("k").await.unwrap().is_none());
+        eventually("kept again", async || {
+            cache.get_or_load("k", || ok("after")).await.unwrap();
+            cache.get("k").await.unwrap().is_some()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_strict_guard_waits_for_the_bound() {
+    let far = Memory::new();
+    let (a, b) = (node(&far).await, node(&far).await);
+    names(&b).get_or_load("k", || ok("old")).await.unwrap();
+    let begun = Instant::now();
+    let guard = names(&a).write_guard(&["k"], HOLD).await.unwrap();
+    guard.strict().await;
+    assert!(begun.elapsed() >= BOUND);
+    assert!(names(&b).get("k").await.unwrap().is_none(), "nobody serves the old value when the transaction commits");
+    guard.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_or_equal_version_is_not_stored() {
+    let far = Memory::new();
+    for tiered in [node(&far).await, alone().await] {
+        let cache = names(&tiered);
+        assert!(cache.set_versioned("k", "two".into(), 2).await.unwrap());
+        for version in [1, 2] {
+            assert!(!cache.set_versioned("k", "other".into(), version).await.unwrap());
+        }
+        assert_eq!(cache.get("k").await.unwrap().unwrap().as_str(), "two");
+        assert!(cache.set_versioned("k", "three".into(), 3).await.unwrap());
+        assert_eq!(cache.lookup("k").await.unwrap().unwrap().row, 3);
+        let error = cache.set_versioned("k", "none".into(), 0).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_settled_invalidation_returns_when_nobody_serves_the_old_value() {
+    let far = Memory::new();
+    let (a, b) = (node(&far).await, node(&far).await);
+    names(&b).get_or_load("k", || ok("old")).await.unwrap();
+    names(&a).invalidate_settled("k").await.unwrap();
+    assert!(names(&b).get("k").await.unwrap().is_none());
+}
