@@ -1,6 +1,7 @@
 //! Settings from a url, the environment and code; every mistake in one error.
 
 mod options;
+mod place;
 mod source;
 
 use std::fmt;
@@ -32,9 +33,12 @@ use crate::{Redis, error};
 /// | `backoff_min`, `backoff_max` | the wait between attempts to reconnect, doubled each time, with jitter | 20 ms, 1 s |
 /// | `keepalive` | idle time before TCP probes; 0 is off | 10 s |
 /// | `user_timeout` | how long sent data may stay unacknowledged (Linux); 0 is off | 5 s |
+/// | `sentinels` | the sentinels to ask for the primary, as `host:port,host:port` | none |
+/// | `master` | the name that the sentinels know the primary by | none |
+/// | `sentinel_username`, `sentinel_password` | the login at the sentinels | none |
 /// | `ca` | a file of trusted certificates, pem | the system's |
 /// | `cert`, `key` | files of the client's certificate and key, pem | none |
-/// | `server_name` | the name that the server's certificate must have | the host |
+/// | `server_name` | the name that the servers' certificates must have | each one's host |
 /// | `verify` | whether the server's certificate is checked | `true` |
 ///
 /// Each option is a setter here, a parameter of the url (`redis://host/0?timeout=200ms`) and an environment variable
@@ -45,6 +49,10 @@ pub struct RedisBuilder {
     host: Option<String>,
     port: Option<u16>,
     unix: Option<PathBuf>,
+    sentinels: Vec<Endpoint>,
+    master: Option<String>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<Secret>,
     username: Option<String>,
     password: Option<Secret>,
     db: Option<u32>,
@@ -58,7 +66,9 @@ impl RedisBuilder {
     /// Takes everything that `url` says; what it doesn't say stays.
     ///
     /// Forms: `redis://[[user]:password@]host[:port][/db][?option=value&...]`, `rediss://` for TLS,
-    /// `redis+unix:///path/to/socket[?db=0&...]` or `unix://`. `valkey://` and `valkeys://` mean the same.
+    /// `redis+unix:///path/to/socket[?db=0&...]` or `unix://`,
+    /// `redis+sentinel://[[user]:password@]host[:port],host[:port]/master[/db][?...]`, `rediss+sentinel://` for TLS.
+    /// `valkey` instead of `redis` means the same. The login is the servers'; the sentinels' own is an option.
     /// Special characters in user and password are percent-encoded.
     pub fn url(mut self, url: impl AsRef<str>) -> Self {
         source::url(&mut self, url.as_ref());
@@ -89,6 +99,36 @@ impl RedisBuilder {
     /// The path of the server's unix socket, instead of host and port.
     pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.unix = Some(path.into());
+        self
+    }
+
+    /// The sentinels to ask for the primary, as `host` or `host:port` (default 26379); needs [`master`](Self::master).
+    ///
+    /// They are asked anew before every attempt to connect, in turn; a server that is no primary is refused.
+    pub fn sentinels<S: AsRef<str>>(mut self, sentinels: impl IntoIterator<Item = S>) -> Self {
+        let list: Vec<S> = sentinels.into_iter().collect();
+        match place::list(list.iter().map(AsRef::as_ref), place::SENTINEL) {
+            Ok(list) => self.sentinels = list,
+            Err(form) => self.faults.push(format!("sentinels {form}")),
+        }
+        self
+    }
+
+    /// The name that the sentinels know the primary by.
+    pub fn master(mut self, name: impl Into<String>) -> Self {
+        self.master = Some(name.into());
+        self
+    }
+
+    /// The user name at the sentinels; needs a password. Default none.
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_username = Some(username.into());
+        self
+    }
+
+    /// The password at the sentinels, which may differ from the servers'. Never shown. Default none.
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_password = Some(Secret(password.into()));
         self
     }
 
@@ -238,45 +278,26 @@ impl RedisBuilder {
         let mut faults = self.faults.clone();
         options::check(&self.knobs, &mut faults);
         let tls = self.tls.unwrap_or(false);
-        let endpoint = match &self.unix {
-            Some(path) => {
-                if path.as_os_str().is_empty() {
-                    faults.push("the socket's path is empty; write redis+unix:///path/to/socket".to_owned());
-                }
-                if tls {
-                    faults.push("tls and a unix socket exclude each other; drop one".to_owned());
-                }
-                Endpoint::Unix(path.clone())
-            }
-            None => {
-                let host = self.host.clone().unwrap_or_else(|| "localhost".to_owned());
-                if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') {
-                    faults.push("host is not one host name or address".to_owned());
-                }
-                if self.port == Some(0) {
-                    faults.push("port is 0; redis listens on 6379 by default".to_owned());
-                }
-                Endpoint::Tcp { host, port: self.port.unwrap_or(6379) }
-            }
-        };
+        let (endpoint, topology) = place::find(self, tls, &mut faults);
         if self.username.is_some() && self.password.is_none() {
             faults.push("username is set without password; set both".to_owned());
         }
-        let tls = match &endpoint {
-            Endpoint::Tcp { host, .. } if tls => self.settings.build(host, &mut faults),
-            Endpoint::Tcp { .. } | Endpoint::Unix(_) => {
-                if !self.settings.is_empty() && !tls {
-                    let text = "ca, cert, key, server_name or verify is set without tls; use rediss:// or set tls";
-                    faults.push(text.to_owned());
-                }
-                None
+        let hosts = place::hosts(&endpoint, &topology);
+        let tls = if tls && !hosts.is_empty() {
+            self.settings.build(&hosts, &mut faults)
+        } else {
+            if !self.settings.is_empty() && !tls {
+                let text = "ca, cert, key, server_name or verify is set without tls; use rediss:// or set tls";
+                faults.push(text.to_owned());
             }
+            None
         };
         if !faults.is_empty() {
             return Err(error::config(faults.join("; ")));
         }
         Ok(Config {
             endpoint,
+            topology,
             username: self.username.clone(),
             password: self.password.clone(),
             db: self.db.unwrap_or(0),
@@ -297,13 +318,19 @@ impl RedisBuilder {
 
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, unix, username, password, db, tls, settings, knobs, faults } = self;
+        let Self { host, port, unix, sentinels, master, sentinel_username, sentinel_password, .. } = self;
+        let Self { username, password, db, tls, settings, knobs, faults, .. } = self;
+        let set = |secret: &Option<Secret>| if secret.is_some() { "set" } else { "not set" };
         f.debug_struct("RedisBuilder")
             .field("host", host)
             .field("port", port)
             .field("unix", unix)
+            .field("sentinels", sentinels)
+            .field("master", master)
+            .field("sentinel_username", sentinel_username)
+            .field("sentinel_password", &set(sentinel_password))
             .field("username", username)
-            .field("password", if password.is_some() { &"set" } else { &"not set" })
+            .field("password", &set(password))
             .field("db", db)
             .field("tls", tls)
             .field("settings", settings)

@@ -15,7 +15,9 @@ use crate::{Redis, RedisBuilder};
 /// Its `Debug` shows every setting except secrets, which read `set` or `not set`.
 #[derive(Clone)]
 pub struct Config {
+    /// The server, or the first sentinel or node that is asked where the servers are.
     pub(crate) endpoint: Endpoint,
+    pub(crate) topology: Topology,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) db: u32,
@@ -55,6 +57,25 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// How the servers are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// One server at the endpoint.
+    Single,
+    /// The primary that sentinels name.
+    Sentinel(Sentinels),
+}
+
+/// Whom to ask for which primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sentinels {
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// The name that the sentinels know the primary by.
+    pub(crate) master: String,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+}
+
 /// A text that never shows itself.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) String);
@@ -69,7 +90,8 @@ impl fmt::Debug for Secret {
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) connector: TlsConnector,
-    pub(crate) server_name: rustls_pki_types::ServerName<'static>,
+    /// The name that certificates must have; the host's of each server if not set.
+    pub(crate) server_name: Option<rustls_pki_types::ServerName<'static>>,
     pub(crate) verified: bool,
     pub(crate) client_cert: bool,
 }
@@ -134,9 +156,10 @@ impl Default for Knobs {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, username, password, db, tls, knobs } = self;
+        let Self { endpoint, topology, username, password, db, tls, knobs } = self;
         f.debug_struct("Config")
             .field("endpoint", &endpoint.to_string())
+            .field("topology", topology)
             .field("username", username)
             .field("password", if password.is_some() { &"set" } else { &"not set" })
             .field("db", db)

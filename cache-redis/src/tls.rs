@@ -70,8 +70,8 @@ impl Settings {
         ca.is_none() && cert.is_none() && key.is_none() && server_name.is_none() && verify.is_none()
     }
 
-    /// Reads the files and builds the connector; pushes every mistake to `faults`.
-    pub(crate) fn build(&self, host: &str, faults: &mut Vec<String>) -> Option<Tls> {
+    /// Reads the files and builds the connector for `hosts`; pushes every mistake to `faults`.
+    pub(crate) fn build(&self, hosts: &[&str], faults: &mut Vec<String>) -> Option<Tls> {
         let before = faults.len();
         let verified = self.verify.unwrap_or(true);
         let mut note = |fault: String| faults.push(fault);
@@ -93,10 +93,14 @@ impl Settings {
                 None
             }
         };
-        let name = self.server_name.as_deref().unwrap_or(host);
-        let server_name = ServerName::try_from(name.to_owned())
-            .map_err(|_| note("server_name is neither a host name nor an address".to_owned()))
-            .ok();
+        let mut named = |name: &str| {
+            let name = ServerName::try_from(name.to_owned());
+            name.map_err(|_| note("server_name is neither a host name nor an address".to_owned())).ok()
+        };
+        let server_name = self.server_name.as_deref().and_then(&mut named);
+        if self.server_name.is_none() && !hosts.iter().all(|host| named(host).is_some()) {
+            return None;
+        }
         if faults.len() > before {
             return None;
         }
@@ -105,7 +109,7 @@ impl Settings {
         match client(roots?, verified, identity) {
             Ok(config) => {
                 let connector = TlsConnector::from(Arc::new(config));
-                Some(Tls { connector, server_name: server_name?, verified, client_cert })
+                Some(Tls { connector, server_name, verified, client_cert })
             }
             Err(fault) => {
                 faults.push(fault);

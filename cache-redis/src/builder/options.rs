@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::RedisBuilder;
-use crate::config::{Knobs, Protocol};
+use super::{RedisBuilder, place};
+use crate::config::{Knobs, Protocol, Secret};
 use crate::tls::Pem;
 
 /// Sets one option from its text.
@@ -28,6 +28,19 @@ pub(super) const OPTIONS: &[(&str, Setter)] = &[
     ("keepalive", |b, v| set(&mut b.knobs.keepalive, span(v))),
     ("user_timeout", |b, v| set(&mut b.knobs.user_timeout, span(v))),
     ("db", |b, v| set(&mut b.db, number(v).map(Some))),
+    ("sentinels", |b, v| set(&mut b.sentinels, place::list(v.split(','), place::SENTINEL))),
+    ("master", |b, v| {
+        b.master = Some(v.to_owned());
+        Ok(())
+    }),
+    ("sentinel_username", |b, v| {
+        b.sentinel_username = Some(v.to_owned());
+        Ok(())
+    }),
+    ("sentinel_password", |b, v| {
+        b.sentinel_password = Some(Secret(v.to_owned()));
+        Ok(())
+    }),
     ("ca", |b, v| pem(&mut b.settings.ca, v)),
     ("cert", |b, v| pem(&mut b.settings.cert, v)),
     ("key", |b, v| pem(&mut b.settings.key, v)),

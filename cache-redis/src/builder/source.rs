@@ -1,16 +1,18 @@
 //! Reading the url and the environment. No text of either is repeated in a fault: it may hold a password.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 
 use url::Url;
 
-use super::RedisBuilder;
 use super::options::{OPTIONS, flag, number};
+use super::{RedisBuilder, place};
 use crate::config::Secret;
 
 /// Reads `text` into `builder`; mistakes become faults.
 pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
-    let parsed = match Url::parse(text) {
+    let (text, more) = split(text);
+    let parsed = match Url::parse(&text) {
         // a login before an empty host is no url, but the natural form for a socket
         Err(url::ParseError::EmptyHost) => Url::parse(&text.replacen("@/", "@localhost/", 1)),
         parsed => parsed,
@@ -27,39 +29,67 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
             return;
         }
     };
-    let socket = match url.scheme() {
-        "redis" | "valkey" => {
-            builder.tls = Some(false);
-            false
-        }
-        "rediss" | "valkeys" => {
-            builder.tls = Some(true);
-            false
-        }
-        "redis+unix" | "unix" => true,
-        _ => {
-            // what looks like a scheme may be the user of a url without one
-            builder.faults.push("scheme is not known; use redis, rediss or redis+unix".to_owned());
-            return;
-        }
+    let (base, form) = url.scheme().split_once('+').unwrap_or((url.scheme(), ""));
+    let tls = match base {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        "unix" if form.is_empty() => false,
+        _ => return strange(builder),
     };
+    builder.unix = None;
+    builder.sentinels.clear();
+    builder.master = None;
+    builder.tls = Some(tls);
+    match form {
+        "" if base == "unix" => path(builder, &url),
+        "unix" if !tls => path(builder, &url),
+        "" => host(builder, &url),
+        "sentinel" => sentinels(builder, &url, more.as_deref()),
+        _ => return strange(builder),
+    }
     if url.fragment().is_some() {
         builder.faults.push("url has a '#'; write %23 for one in a password".to_owned());
     }
-    if socket {
-        path(builder, &url);
-    } else {
-        host(builder, &url);
-    }
     credentials(builder, &url);
     query(builder, &url);
+}
+
+/// What looks like a scheme may be the user of a url without one, so it is not repeated.
+fn strange(builder: &mut RedisBuilder) {
+    builder.faults.push("scheme is not known; use redis, rediss, redis+sentinel or redis+unix".to_owned());
+}
+
+/// Takes a list of hosts apart where the scheme allows one: a url has a single host. The url with the first, and the
+/// whole list.
+fn split(text: &str) -> (Cow<'_, str>, Option<String>) {
+    let parts = text.split_once("://").filter(|(scheme, _)| scheme.ends_with("+sentinel"));
+    let Some((scheme, rest)) = parts else { return (text.into(), None) };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    let first = hosts.split(',').next().unwrap_or("");
+    (format!("{scheme}://{login}{first}{tail}").into(), Some(hosts.to_owned()))
+}
+
+fn sentinels(builder: &mut RedisBuilder, url: &Url, hosts: Option<&str>) {
+    match place::list(hosts.unwrap_or("").split(','), place::SENTINEL) {
+        Ok(list) => builder.sentinels = list,
+        Err(form) => builder.faults.push(format!("what stands before the master's name {form}")),
+    }
+    let path = url.path().trim_start_matches('/');
+    let (name, db) = path.split_once('/').unwrap_or((path, ""));
+    match decode(name) {
+        Some(name) if name.is_empty() => {}
+        // an '@' is what is left of a password with a '/'
+        Some(name) if !name.contains('@') => builder.master = Some(name),
+        _ => builder.faults.push("the master's name is not valid text".to_owned()),
+    }
+    database(builder, db);
 }
 
 fn path(builder: &mut RedisBuilder, url: &Url) {
     if url.host_str().is_some_and(|host| !matches!(host, "" | "localhost")) {
         builder.faults.push("a unix socket has no host; write redis+unix:///path with three slashes".to_owned());
     }
-    builder.tls = None;
     match decode(url.path()) {
         Some(path) if !path.contains('\0') => builder.unix = Some(path.into()),
         _ => builder.faults.push("the socket's path is not valid text".to_owned()),
@@ -67,11 +97,8 @@ fn path(builder: &mut RedisBuilder, url: &Url) {
 }
 
 fn host(builder: &mut RedisBuilder, url: &Url) {
-    builder.unix = None;
     if let Some(host) = url.host_str().filter(|host| !host.is_empty()) {
-        // an IPv6 address comes in brackets
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        match decode(host) {
+        match decode(place::bare(host)) {
             Some(host) => builder.host = Some(host),
             None => builder.faults.push("host is not valid text".to_owned()),
         }
@@ -79,7 +106,10 @@ fn host(builder: &mut RedisBuilder, url: &Url) {
     if let Some(port) = url.port() {
         builder.port = Some(port);
     }
-    let db = url.path().trim_start_matches('/');
+    database(builder, url.path().trim_start_matches('/'));
+}
+
+fn database(builder: &mut RedisBuilder, db: &str) {
     if !db.is_empty() {
         match number(db) {
             Ok(db) => builder.db = Some(db),

@@ -7,6 +7,7 @@ use cache_core::{DEFAULT_MAX_VALUE, ErrorKind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Sentinels, Topology};
 
 const SECRET: &str = "hunter2-Zx9";
 
@@ -62,6 +63,38 @@ fn urls_say_where_and_who() {
 }
 
 #[test]
+fn sentinels_come_from_urls_options_and_builders() {
+    let read = |config: Config| match &config.topology {
+        Topology::Sentinel(Sentinels { endpoints, master, username, password }) => {
+            let list: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+            let login = (username.is_some(), password.as_ref().map(|password| password.0.clone()));
+            (format!("{}: {} {}", place(&config), list.join(","), master), login)
+        }
+        Topology::Single => panic!("{config:?}"),
+    };
+    let expected = "ann:pw@a:26379/2: a:26379,[::1]:7000,c:7001 my";
+    let url = "redis+sentinel://ann:pw@a,[::1]:7000,c:7001/my/2";
+    assert_eq!(read(from_url(url).unwrap()), (expected.to_owned(), (false, None)));
+    let env = from_env(&[
+        ("REDIS_SENTINELS", "a, [::1]:7000, c:7001"),
+        ("REDIS_MASTER", "my"),
+        ("REDIS_USERNAME", "ann"),
+        ("REDIS_PASSWORD", "pw"),
+        ("REDIS_DB", "2"),
+        ("REDIS_SENTINEL_PASSWORD", "spw"),
+    ]);
+    assert_eq!(read(env.build().unwrap()), (expected.to_owned(), (false, Some("spw".to_owned()))));
+    let builder = Redis::builder().sentinels(["a", "[::1]:7000", "c:7001"]).master("my").username("ann").password("pw");
+    let builder = builder.db(2).sentinel_username("s").sentinel_password("spw");
+    assert_eq!(read(builder.build().unwrap()), (expected.to_owned(), (true, Some("spw".to_owned()))));
+    // another url says another topology
+    assert_eq!(builder.url("redis://h").build().unwrap_err().kind(), ErrorKind::Config);
+    let tls = from_url("rediss+sentinel://a,b/my?verify=no").unwrap();
+    assert!(tls.tls.is_some());
+    assert_eq!(from_url("redis+sentinel://a,b/m%20y").unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
 fn urls_carry_options() {
     let config = from_url(
         "redis://h?timeout=250ms&connect_timeout=2s&max_value=2m&connections=4&protocol=resp2&client_name=web-1\
@@ -97,6 +130,17 @@ fn mistakes_in_urls_are_named() {
         ("redis-sentinel://h", "scheme is not known"),
         ("redis://h?tiemout=1s", "unknown option 'tiemout'; known are timeout, connect_timeout"),
         ("redis://h?password=x", "unknown option 'password'"),
+        ("redis+sentinel://a:1,b:2", "master is not set"),
+        ("redis+sentinel://a:1,b:2/", "master is not set"),
+        ("redis+sentinel://a:1,b:x/m", "before the master's name is a list"),
+        ("redis+sentinel://a:1,,b/m", "before the master's name is a list"),
+        ("redis+sentinel://a/m/x", "the database's number"),
+        ("redis+sentinel://a/m?sentinel_username=x", "without sentinel_password"),
+        ("redis://h?master=m", "master is set without sentinels"),
+        ("redis://h?sentinels=a/b&master=m", "sentinels is a list"),
+        ("redis://h?sentinel_password=x", "a sentinel login is set without sentinels"),
+        ("sentinel://a/m", "scheme is not known"),
+        ("redis+nope://a/m", "scheme is not known"),
         ("redis://h?timeout=5", "timeout is a time such as 250ms"),
         ("redis://h?timeout=99999999999999999999s", "timeout is a time"),
         ("redis://h?timeout=-1s", "timeout is a time"),
@@ -211,6 +255,11 @@ fn secrets_never_show() {
         format!("redis://h?timeout={SECRET}"),
         format!("redis://h/{SECRET}"),
         format!("redis+unix://:{SECRET}@h/x"),
+        format!("redis+sentinel://:{SECRET}@h,g/m?sentinel_password={SECRET}"),
+        format!("redis+sentinel://:a/{SECRET}@h,g/m"),
+        format!("redis+sentinel://ann:1/{SECRET}@h,g/m"),
+        format!("redis+sentinel://ann:1?{SECRET}@h,g/m"),
+        format!("redis+sentinel://:{SECRET}"),
     ] {
         let builder = Redis::builder().url(&url);
         texts.push(format!("{builder:?}"));
@@ -238,7 +287,7 @@ proptest! {
 
     #[test]
     fn no_likely_url_panics(
-        scheme in "(redis|rediss|redis\\+unix|unix|valkey)",
+        scheme in "(redis\\+sentinel|redis|rediss|redis\\+unix|unix|valkey)",
         rest in "[a-z0-9:@/?&=%#.\\[\\],_ é\u{0}-]{0,40}",
         option in "(timeout|max_value|db|ca|verify|grace|x)",
         value in "[0-9a-zµ%+-]{0,20}",

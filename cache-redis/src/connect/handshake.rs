@@ -8,12 +8,12 @@ use cache_core::{Error, ErrorKind, Reply, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::gather::Gather;
 use super::stream::{self, Stream};
 use super::target::Target;
-use crate::config::{Config, Endpoint, Protocol};
+use crate::config::{Config, Endpoint, Protocol, Topology};
 use crate::error;
 
 /// Commands that wait for the driver beyond this many make their callers wait, each under its own deadline.
@@ -39,21 +39,29 @@ pub(crate) struct Fresh {
     pub(crate) driver: JoinHandle<()>,
     /// Identifies the server's run; 0 if unknown.
     pub(crate) run: u64,
+    pub(crate) place: Place,
+}
+
+/// A server, and when it was chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
     pub(crate) endpoint: Endpoint,
+    pub(crate) since: Instant,
 }
 
 impl Connector {
     pub(crate) fn new(config: Config, scripts: &'static [&'static str]) -> Self {
-        let target = Target::Fixed(config.endpoint.clone());
+        let target = Target::of(&config);
         let resp2 = AtomicBool::new(config.knobs.protocol == Protocol::Resp2);
         Self { config, target, scripts, resp2 }
     }
 
     /// Opens a stream. The caller bounds the time.
-    pub(crate) async fn stream(&self) -> Result<(Stream, Endpoint)> {
-        let endpoint = self.target.resolve().await?;
+    pub(crate) async fn stream(&self) -> Result<(Stream, Place)> {
+        let since = Instant::now();
+        let endpoint = self.target.resolve(&self.config).await?;
         let stream = stream::open(&endpoint, self.config.tls.as_ref(), &self.config.knobs).await?;
-        Ok((stream, endpoint))
+        Ok((stream, Place { endpoint, since }))
     }
 
     /// Opens a connection: each attempt (RESP3, then RESP2 if that is refused) ends within the connect timeout.
@@ -81,18 +89,13 @@ impl Connector {
 
     async fn attempt(&self, protocol: ProtocolVersion, calls: &Arc<AtomicUsize>) -> Result<Fresh, Refusal> {
         let work = async {
-            let (stream, endpoint) = self.stream().await?;
-            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), endpoint, protocol).await)
+            let (stream, place) = self.stream().await?;
+            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), place, protocol).await)
         };
         self.within(work).await?
     }
 
-    async fn greet(
-        &self,
-        stream: Gather<Stream>,
-        endpoint: Endpoint,
-        protocol: ProtocolVersion,
-    ) -> Result<Fresh, Refusal> {
+    async fn greet(&self, stream: Gather<Stream>, place: Place, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
         let Config { username, password, db, .. } = &self.config;
         let mut info = RedisConnectionInfo::default()
             .set_protocol(protocol)
@@ -111,12 +114,12 @@ impl Connector {
             .set_pipeline_buffer_size(QUEUE)
             .set_write_backpressure_boundary(BOUNDARY);
         let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
-        let (mut connection, driver) = opened.map_err(|cause| refusal(&cause, protocol, &endpoint))?;
+        let (mut connection, driver) = opened.map_err(|cause| refusal(&cause, protocol, &place.endpoint))?;
         let driver = tokio::spawn(driver);
         let guard = Guard(Some(driver.abort_handle()));
-        let run = self.prepare(&mut connection, &endpoint).await?;
+        let run = self.prepare(&mut connection, &place.endpoint).await?;
         guard.disarm();
-        Ok(Fresh { connection, driver, run, endpoint })
+        Ok(Fresh { connection, driver, run, place })
     }
 
     /// Names the connection, reads the server's run and loads the scripts, in one round trip.
@@ -143,7 +146,15 @@ impl Connector {
             }
         }
         let mut replies = replies.into_iter();
-        Ok(run(replies.next(), replies.next()))
+        let [server, replication] = [replies.next(), replies.next()]
+            .map(|info| info.and_then(|info| redis::from_redis_value::<String>(info).ok()).unwrap_or_default());
+        self.target.check(&replication)?;
+        Ok(run(&server, &replication))
+    }
+
+    /// Ends when the server at `place` is known to be the wrong one by now.
+    pub(crate) async fn left(&self, place: &Place) {
+        self.target.left(&place.endpoint, place.since).await;
     }
 
     /// Does `work` within the connect timeout.
@@ -185,17 +196,20 @@ fn refusal(cause: &RedisError, protocol: ProtocolVersion, endpoint: &Endpoint) -
 fn slow(span: Duration, config: &Config) -> Error {
     let what =
         if config.tls.is_some() { "address, firewall and that the port speaks tls" } else { "address and firewall" };
-    let (endpoint, span) = (&config.endpoint, span.as_millis());
-    let text = format!("no connection to {endpoint} within {span} ms; check {what}, or raise connect_timeout");
+    let place = match &config.topology {
+        Topology::Single => config.endpoint.to_string(),
+        Topology::Sentinel(_) => "the primary that the sentinels name".to_owned(),
+    };
+    let span = span.as_millis();
+    let text = format!("no connection to {place} within {span} ms; check {what}, or raise connect_timeout");
     error::fault(ErrorKind::Unavailable, text)
 }
 
 /// The server's run id and replication id as one number: it changes on restart and on failover.
-fn run(server: Option<Value>, replication: Option<Value>) -> u64 {
+fn run(server: &str, replication: &str) -> u64 {
     let mut hash = 0_u64;
     for (info, name) in [(server, "run_id:"), (replication, "master_replid:")] {
-        let text: String = info.and_then(|info| redis::from_redis_value(info).ok()).unwrap_or_default();
-        let id = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+        let id = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
         for byte in id.trim().bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).wrapping_add(0x9e37_79b9_7f4a_7c15);
         }

@@ -211,14 +211,14 @@ impl Lane {
 
 impl Shared {
     pub(super) fn publish(&self, fresh: Fresh) -> Tended {
-        let Fresh { connection, driver, run, endpoint } = fresh;
+        let Fresh { connection, driver, run, place } = fresh;
         let generation = self.generation.load(Ordering::Acquire) + 1;
         self.strikes.store(0, Ordering::Release);
         self.run.store(run, Ordering::Release);
         self.generation.store(generation, Ordering::Release);
         self.state.send_replace(State::Up(Live { connection: connection.clone(), generation }));
-        tracing::debug!(lane = self.label, %endpoint, generation, "connected");
-        Tended { connection, driver, generation, since: Instant::now() }
+        tracing::debug!(lane = self.label, endpoint = %place.endpoint, generation, "connected");
+        Tended { connection, driver, generation, since: Instant::now(), place }
     }
 
     pub(super) fn down(&self, why: &str, grace: Instant) {

@@ -6,9 +6,11 @@ mod handshake;
 mod lane;
 mod large;
 mod link;
+mod sentinel;
 mod stream;
 mod subscriber;
 mod supervise;
+mod switch;
 mod target;
 mod wire;
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cache_core::{ErrorKind, Result};
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -32,8 +33,12 @@ pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&Tls>, knobs: &Knobs) 
             let stream = dial(host, *port, &place, knobs.connect_timeout).await?;
             tune(&stream, knobs).map_err(|e| error::io(&e, &place))?;
             let Some(tls) = tls else { return Ok(Stream::Tcp(stream)) };
-            let stream =
-                tls.connector.connect(tls.server_name.clone(), stream).await.map_err(|e| tls_fault(&e, &place))?;
+            let name = match &tls.server_name {
+                Some(name) => name.clone(),
+                None => ServerName::try_from(host.clone())
+                    .map_err(|_| error::config(format!("{place} has no name for tls; set server_name")))?,
+            };
+            let stream = tls.connector.connect(name, stream).await.map_err(|e| tls_fault(&e, &place))?;
             Ok(Stream::Tls(Box::new(stream)))
         }
         #[cfg(unix)]

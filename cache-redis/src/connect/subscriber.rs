@@ -11,9 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff;
-use super::handshake::Connector;
+use super::handshake::{Connector, Place};
+use super::sentinel::login;
 use super::stream::Stream;
 use super::wire::{Frame, Wire};
+use crate::config::Endpoint;
 use crate::error;
 
 /// The most events, and the most bytes in them, that wait for a slow reader.
@@ -130,8 +132,8 @@ async fn supervise(
     mut outlet: Outlet,
     ready: oneshot::Sender<Result<()>>,
 ) {
-    let mut wire = match join(&connector, &channels, &mut outlet).await {
-        Ok(wire) => wire,
+    let (mut wire, mut place) = match join(&connector, &channels, &mut outlet).await {
+        Ok(joined) => joined,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
@@ -146,14 +148,17 @@ async fn supervise(
         () = async {
             loop {
                 let since = Instant::now();
-                listen(&connector, &mut wire, &mut outlet).await;
+                tokio::select! {
+                    () = listen(&connector, &mut wire, &mut outlet) => {}
+                    () = connector.left(&place) => {}
+                }
                 drop(wire);
                 tracing::warn!("subscription lost");
                 outlet.gap = false;
                 if outlet.sender.send(SubEvent::Lost).await.is_err() {
                     return;
                 }
-                wire = rejoin(&connector, &channels, &mut outlet, since).await;
+                (wire, place) = rejoin(&connector, &channels, &mut outlet, since).await;
                 // messages that came between the confirmations were not delivered before the gap ended
                 if outlet.sender.send(SubEvent::Restored).await.is_err() {
                     return;
@@ -163,13 +168,13 @@ async fn supervise(
     }
 }
 
-async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet, since: Instant) -> Wire {
+async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet, since: Instant) -> (Wire, Place) {
     let knobs = &connector.config.knobs;
     let mut failures = u32::from(since.elapsed() < knobs.backoff_max);
     loop {
         sleep(backoff::wait(knobs.backoff_min, knobs.backoff_max, failures)).await;
         match join(connector, channels, outlet).await {
-            Ok(wire) => return wire,
+            Ok(joined) => return joined,
             Err(error) => {
                 failures = failures.saturating_add(1);
                 if failures.is_power_of_two() {
@@ -181,30 +186,42 @@ async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet,
 }
 
 /// Opens a connection and subscribes, all within the connect timeout.
-async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {
+async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<(Wire, Place)> {
     let work = async {
-        let (stream, _) = connector.stream().await?;
-        confirm(connector, stream, channels, outlet).await
+        let (stream, place) = connector.stream().await?;
+        let wire = confirm(connector, stream, &place.endpoint, channels, outlet).await?;
+        Ok((wire, place))
     };
     connector.within(work).await
 }
 
-async fn confirm(connector: &Connector, stream: Stream, channels: &[String], outlet: &mut Outlet) -> Result<Wire> {
+async fn confirm(
+    connector: &Connector,
+    stream: Stream,
+    endpoint: &Endpoint,
+    channels: &[String],
+    outlet: &mut Outlet,
+) -> Result<Wire> {
     let config = &connector.config;
-    let mut packed = Vec::new();
-    if let Some(password) = &config.password {
-        // with the name always, as HELLO does: without one a password that nobody asked for is refused
-        let username = config.username.as_deref().unwrap_or("default");
-        packed.extend(redis::cmd("AUTH").arg(username).arg(&password.0).get_packed_command());
+    let mut packed = login(config.username.as_deref(), config.password.as_ref());
+    let mut asked = connector.target.is_checked();
+    if asked {
+        packed.extend(redis::cmd("INFO").arg("replication").get_packed_command());
     }
     packed.extend(redis::cmd("SUBSCRIBE").arg(channels).get_packed_command());
-    let lost = |e: &std::io::Error| error::io(e, &config.endpoint.to_string());
+    let lost = |e: &std::io::Error| error::io(e, &endpoint.to_string());
     let mut wire = Wire::new(stream);
     wire.write(&packed).await.map_err(|e| lost(&e))?;
     let mut missing: HashSet<&[u8]> = channels.iter().map(String::as_bytes).collect();
     while !missing.is_empty() {
         match wire.read().await.map_err(|e| lost(&e))? {
-            Frame::Line(_) => {}
+            // before the confirmations come the login's status and the answer to INFO
+            Frame::Line(text) => {
+                if let Ok(text) = std::str::from_utf8(&text) {
+                    connector.target.check(text)?;
+                }
+            }
+            Frame::Error(text) if asked && text.starts_with(b"NOPERM") => asked = false,
             Frame::Error(text) => {
                 let text = String::from_utf8_lossy(&text);
                 return Err(error::server(text.split(' ').next().unwrap_or(""), ""));

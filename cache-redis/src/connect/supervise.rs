@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff;
-use super::handshake::Fresh;
+use super::handshake::{Fresh, Place};
 use super::lane::{Failure, Shared, State};
 use crate::error;
 
@@ -23,6 +23,7 @@ pub(super) struct Tended {
     pub(super) driver: tokio::task::JoinHandle<()>,
     pub(super) generation: u64,
     pub(super) since: Instant,
+    pub(super) place: Place,
 }
 
 /// Keeps a lane's connection up until told to stop.
@@ -103,12 +104,15 @@ enum End {
 /// Watches a connection until it ends.
 async fn tend(shared: &Shared, current: &mut Tended, replaced: &mut Option<Instant>, stop: &CancellationToken) -> End {
     let beat = heartbeat(shared, current.connection.clone(), current.generation);
-    tokio::pin!(beat);
+    let place = current.place.clone();
+    let left = shared.connector.left(&place);
+    tokio::pin!(beat, left);
     loop {
         tokio::select! {
             () = stop.cancelled() => return End::Stopped,
             _ = &mut current.driver => return End::Lost("connection lost"),
             () = &mut beat => return End::Lost("connection lost"),
+            () = &mut left => return End::Lost("the server is no longer the primary"),
             () = shared.alarm.notified() => {}
         }
         if shared.dead.load(Ordering::Acquire) == current.generation {

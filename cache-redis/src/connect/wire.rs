@@ -22,7 +22,7 @@ pub(crate) struct Wire {
 /// One frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// A line: a status, or a number.
+    /// A line: a status, or a number; or a text.
     Line(Bytes),
     /// An error's text.
     Error(Bytes),
@@ -73,6 +73,11 @@ fn take(buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
                 let Some(part) = part(buffer, &mut at)? else { return Ok(None) };
                 parts.push(part);
             }
+        }
+        b'$' => {
+            at = 0;
+            let Some(text) = part(buffer, &mut at)? else { return Ok(None) };
+            parts.push(text);
         }
         b'+' | b':' | b'-' => parts.push(head.start + 1..head.end),
         _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn frames_are_taken_only_when_whole() {
-        let bytes = b"+OK\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n\r\n\r\n\r\n-ERR no\r\n";
+        let bytes = b"+OK\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n\r\n\r\n\r\n-ERR no\r\n$4\r\na\r\nb\r\n";
         let parts =
             |parts: &[&'static str]| Frame::Parts(parts.iter().map(|p| Bytes::from_static(p.as_bytes())).collect());
         let expected = vec![
@@ -153,6 +158,7 @@ mod tests {
             parts(&["subscribe", "c", "1"]),
             parts(&["message", "c", "\r\n\r\n"]),
             Frame::Error(Bytes::from_static(b"ERR no")),
+            Frame::Line(Bytes::from_static(b"a\r\nb")),
         ];
         assert_eq!(all(bytes).unwrap(), expected);
         for cut in 0..bytes.len() {
@@ -179,6 +185,7 @@ mod tests {
             b"*1\r\n$-2\r\n",
             b"*1\r\n*1\r\n",
             b"*1\r\n$1\r\nabc\r\n",
+            b"$99999999999\r\n",
             b"HTTP/1.1 400\r\n",
             b"\r\n",
         ] {

@@ -56,6 +56,23 @@ impl Sentinel {
         Ok(set)
     }
 
+    /// A single sentinel that watches `server`, is slow to act and asks for `password`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`](super::Builder::spawn).
+    pub fn alone(server: &Server, password: Option<&str>) -> io::Result<Server> {
+        let (name, port) = (Self::NAME, server.port());
+        let lines = format!(
+            "sentinel monitor {name} 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds {name} 600000\n"
+        );
+        let builder = Server::builder().config(lines).args(&["--sentinel"]);
+        match password {
+            Some(password) => builder.password(password).args(&["--requirepass", password]).spawn(),
+            None => builder.spawn(),
+        }
+    }
+
     /// The data servers; the first one was the primary at the start.
     #[must_use]
     pub fn servers(&self) -> &[Server] {

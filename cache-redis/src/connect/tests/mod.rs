@@ -3,6 +3,7 @@
 mod faults;
 mod first;
 mod lanes;
+mod sentinel;
 mod subscriber;
 mod tls;
 
