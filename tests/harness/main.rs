@@ -3,11 +3,13 @@
 //! Each process stands behind its own TCP proxy. The origin is a counter a key, so every value is a version. The same
 //! binary is the controller and, in the role `node`, a process of a history.
 
+mod broken;
 mod check;
 mod faults;
 mod node;
 mod origin;
 mod record;
+mod results;
 mod scene;
 mod settings;
 mod topology;
@@ -21,6 +23,7 @@ use clap::Parser;
 
 use crate::check::Findings;
 use crate::faults::Fault;
+use crate::results::Results;
 use crate::scene::{Plan, play};
 
 /// Plays histories and prints what they show.
@@ -50,6 +53,12 @@ struct Arguments {
     /// Break this rule; the histories must show it.
     #[arg(long)]
     mutation: Option<String>,
+    /// After that, break each rule of the harness's list in this many histories.
+    #[arg(long, default_value_t = 0)]
+    mutations: u32,
+    /// Write the results to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
     /// The server's binary.
     #[arg(long)]
     server: Option<PathBuf>,
@@ -61,14 +70,19 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let violations = runtime.block_on(run(&arguments))?;
-    if violations > 0 && arguments.mutation.is_none() {
+    let results = runtime.block_on(run(&arguments))?;
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, serde_json::to_string_pretty(&results)?)?;
+    }
+    println!("{results}");
+    let expected = arguments.mutation.is_some();
+    if (results.violations > 0 && !expected) || results.mutations.iter().any(|row| !row.is_caught()) {
         std::process::exit(1);
     }
     Ok(())
 }
 
-async fn run(arguments: &Arguments) -> Result<u64> {
+async fn run(arguments: &Arguments) -> Result<Results> {
     let kinds: Vec<Fault> = match &arguments.fault {
         Some(name) => {
             Fault::ALL.iter().copied().filter(|fault| format!("{fault:?}").eq_ignore_ascii_case(name)).collect()
@@ -76,33 +90,42 @@ async fn run(arguments: &Arguments) -> Result<u64> {
         None => Fault::ALL.to_vec(),
     };
     anyhow::ensure!(!kinds.is_empty(), "no such fault; the kinds are {:?}", Fault::ALL);
-    let (mut reads, mut violations, mut caught) = (0, 0, 0);
+    let mut results = Results::new(arguments.bound, arguments.outage);
     println!(
         "{:<31} {:>6} {:>9} {:>7} {:>11} {:>6} {:>6} {:>6} {:>6}",
         "fault", "seed", "reads", "writes", "worst/D ms", "> D", "own", "back", "end"
     );
     for (seed, fault) in (arguments.seed..).zip(kinds.iter().cycle()).take(arguments.histories as usize) {
-        let plan = Plan {
-            fault: *fault,
-            seed,
-            seconds: arguments.seconds,
-            nodes: arguments.nodes,
-            bound: Duration::from_millis(arguments.bound),
-            outage: Duration::from_millis(arguments.outage),
-            mutation: arguments.mutation.clone(),
-            server: arguments.server.clone(),
-        };
+        let plan = plan(arguments, *fault, seed, arguments.mutation.clone());
         let findings = play(&plan).await?;
         print(&plan, &findings);
-        reads += findings.report.reads;
-        violations += findings.violations();
-        caught += u32::from(findings.violations() > 0);
+        results.add(*fault, &findings);
     }
-    match &arguments.mutation {
-        None => println!("histories={} reads={reads} violations={violations}", arguments.histories),
-        Some(name) => println!("mutation={name} histories={} caught={caught}", arguments.histories),
+    if arguments.mutations > 0 {
+        for (mutation, fault) in broken::SHOWN {
+            let mut caught = 0;
+            for seed in (arguments.seed..).take(arguments.mutations as usize) {
+                let findings = play(&plan(arguments, *fault, seed, Some((*mutation).to_owned()))).await?;
+                caught += u32::from(findings.violations() > 0);
+            }
+            println!("{mutation:<31} {:<31} caught in {caught} of {}", fault.name(), arguments.mutations);
+            results.mutated(mutation, *fault, arguments.mutations, caught);
+        }
     }
-    Ok(violations)
+    Ok(results)
+}
+
+fn plan(arguments: &Arguments, fault: Fault, seed: u64, mutation: Option<String>) -> Plan {
+    Plan {
+        fault,
+        seed,
+        seconds: arguments.seconds,
+        nodes: arguments.nodes,
+        bound: Duration::from_millis(arguments.bound),
+        outage: Duration::from_millis(arguments.outage),
+        mutation,
+        server: arguments.server.clone(),
+    }
 }
 
 fn print(plan: &Plan, findings: &Findings) {

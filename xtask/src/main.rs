@@ -2,6 +2,7 @@
 
 mod benches;
 mod ci;
+mod coherence;
 mod deny;
 mod dependencies;
 mod features;
@@ -38,6 +39,8 @@ enum Command {
         #[arg(long = "step", value_name = "NAME")]
         steps: Vec<String>,
     },
+    /// Histories over real processes with faults, checked against the guarantees; each rule broken to show it is needed
+    Coherence(coherence::Coherence),
     /// Who may import what, by dependency tree and by source
     Imports,
     /// Licences, sources, bans and advisories of all dependencies
@@ -60,6 +63,7 @@ fn dispatch(command: Command) -> Result<bool> {
     match command {
         Command::Test => Ok(test::command(&workspace)),
         Command::Ci { steps } => ci::command(&workspace, &steps),
+        Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
         Command::Imports => imports::check(&workspace).map(told),
         Command::Deny => deny::check(&workspace).map(told),
     }
