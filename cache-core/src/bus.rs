@@ -220,7 +220,8 @@ pub enum BusEvent {
         /// The raw message, for [`Message::parse`].
         payload: Bytes,
     },
-    /// A key was changed by a program that isn't ours (client tracking); there is no number.
+    /// A key was changed, perhaps by a program that isn't ours (client tracking); there is no number. Changes, fills
+    /// and leases of our own show too: the key is to be compared with the store, not dropped.
     Foreign {
         /// The physical key; `None` if anything may have changed.
         key: Option<String>,
@@ -271,6 +272,11 @@ pub trait Bus: Send + Sync {
     /// The listener reconnects by itself, for ever, and reports each gap as `Lost`, then `Restored`. Its buffer is
     /// bounded; overflow is reported as `Lost`, `Restored`.
     async fn subscribe(&self, lines: &[Line]) -> Result<Box<dyn Listener>>;
+
+    /// Whether subscriptions also report [`BusEvent::Foreign`]: what programs that aren't ours do to keys.
+    fn sees_foreign(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

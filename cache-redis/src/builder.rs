@@ -12,7 +12,7 @@ use cache_core::Result;
 
 use crate::config::{Config, Endpoint, Knobs, Protocol, Secret};
 use crate::tls::{Pem, Settings};
-use crate::{Redis, error};
+use crate::{Redis, Tracking, error};
 
 /// Settings for a [`Redis`].
 ///
@@ -26,6 +26,7 @@ use crate::{Redis, error};
 /// | `max_value` | the largest value, in bytes | 1 MiB |
 /// | `connections` | connections for small commands, used in turn | 1 |
 /// | `protocol` | `auto` (RESP3, else RESP2), `resp3` or `resp2` | `auto` |
+/// | `tracking` | `bcast` to hear of writes by other programs too, see [`Tracking`]; or `off` | `off` |
 /// | `client_name` | the connections' name in `CLIENT LIST` | none |
 /// | `heartbeat` | the silence after which the server is asked for a sign of life | 1 s |
 /// | `rebuild_after` | unanswered calls in a row after which a connection is rebuilt | 3 |
@@ -222,6 +223,14 @@ impl RedisBuilder {
     /// Speaks RESP2 from the start, without trying RESP3.
     pub fn resp2(mut self) -> Self {
         self.knobs.protocol = Protocol::Resp2;
+        self
+    }
+
+    /// Whether subscriptions hear of writes by programs that publish nothing. Default [`Tracking::Off`].
+    ///
+    /// Takes RESP3; a server that can't do it is refused at connect with a `Config` error.
+    pub fn tracking(mut self, tracking: Tracking) -> Self {
+        self.knobs.tracking = tracking;
         self
     }
 

@@ -10,10 +10,11 @@ use cache_core::{
     Result,
 };
 
-use crate::connect::{SubEvent, Subscriber};
+use crate::connect::{SubEvent, Subscriber, TrackEvent, Tracker};
 use crate::error::{fault, unexpected};
 use crate::script::{self, PUBLISH, Script, within};
 use crate::service::{Redis, checked, millis, sized};
+use crate::tracking::{Tracking, prefixes};
 
 /// The most keys in one script call, and the most bytes of their text: one message names them all.
 const CHUNK: usize = 1000;
@@ -112,13 +113,28 @@ impl Bus for Redis {
         Ok(Beat { seq, created, server_ms, run: self.link().run() })
     }
 
+    /// One connection, and with [`Tracking::Bcast`] a second one; the two report gaps of their own, and the end of a
+    /// gap in tracking is followed by a `Foreign` without a key.
+    ///
+    /// # Errors
+    /// `Config` if keys are to be tracked and the server can't; `Invalid` if a channel's name does not tell the prefix
+    /// of its keys.
     async fn subscribe(&self, lines: &[Line]) -> Result<Box<dyn Listener>> {
         let mut index = HashMap::new();
         for (i, line) in lines.iter().enumerate() {
             index.entry(line.channel.clone()).or_insert(i);
         }
+        let tracked = if self.sees_foreign() { Some(prefixes(lines)?) } else { None };
         let subscriber = self.link().subscribe(index.keys().cloned().collect()).await?;
-        Ok(Box::new(Subscription { subscriber, index }))
+        let tracker = match tracked {
+            Some(prefixes) => Some(self.link().track(prefixes).await?),
+            None => None,
+        };
+        Ok(Box::new(Subscription { subscriber, index, tracker }))
+    }
+
+    fn sees_foreign(&self) -> bool {
+        self.link().config().knobs.tracking != Tracking::Off
     }
 }
 
@@ -140,18 +156,24 @@ impl Redis {
     }
 }
 
-/// An open subscription and the index of each channel's line.
+/// An open subscription, the index of each channel's line, and the tracked keys.
 struct Subscription {
     subscriber: Subscriber,
     index: HashMap<String, usize>,
+    tracker: Option<Tracker>,
 }
 
 #[async_trait]
 impl Listener for Subscription {
     async fn next(&mut self) -> Option<BusEvent> {
+        let Self { subscriber, index, tracker } = self;
         loop {
-            return Some(match self.subscriber.next().await? {
-                SubEvent::Message { channel, payload } => match self.index.get(&channel) {
+            let event = tokio::select! {
+                event = subscriber.next() => event?,
+                event = tracked(tracker.as_mut()) => return Some(event),
+            };
+            return Some(match event {
+                SubEvent::Message { channel, payload } => match index.get(&channel) {
                     Some(line) => BusEvent::Message { line: *line, payload },
                     None => continue,
                 },
@@ -159,6 +181,17 @@ impl Listener for Subscription {
                 SubEvent::Restored => BusEvent::Restored,
             });
         }
+    }
+}
+
+/// The next event of tracking; for ever pending without it.
+async fn tracked(tracker: Option<&mut Tracker>) -> BusEvent {
+    let Some(tracker) = tracker else { return std::future::pending().await };
+    match tracker.next().await {
+        TrackEvent::Key(key) => BusEvent::Foreign { key: Some(key) },
+        TrackEvent::All => BusEvent::Foreign { key: None },
+        TrackEvent::Lost => BusEvent::Lost,
+        TrackEvent::Restored => BusEvent::Restored,
     }
 }
 

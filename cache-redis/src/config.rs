@@ -8,7 +8,7 @@ use std::time::Duration;
 use cache_core::{DEFAULT_MAX_VALUE, Result};
 use tokio_rustls::TlsConnector;
 
-use crate::{Redis, RedisBuilder};
+use crate::{Redis, RedisBuilder, Tracking};
 
 /// A complete, checked configuration; what [`RedisBuilder::build`] returns.
 ///
@@ -131,6 +131,7 @@ pub(crate) struct Knobs {
     pub(crate) connections: usize,
     pub(crate) max_value: usize,
     pub(crate) protocol: Protocol,
+    pub(crate) tracking: Tracking,
     pub(crate) client_name: Option<Arc<str>>,
 }
 
@@ -149,6 +150,7 @@ impl Default for Knobs {
             connections: 1,
             max_value: DEFAULT_MAX_VALUE,
             protocol: Protocol::Auto,
+            tracking: Tracking::Off,
             client_name: None,
         }
     }

@@ -31,8 +31,10 @@ mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod tls;
+mod tracking;
 
 pub use builder::RedisBuilder;
 pub use config::Config;
 pub use raw::Raw;
 pub use service::Redis;
+pub use tracking::Tracking;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::connect::Link;
 use crate::error::{STORE, fault};
-use crate::{Raw, RedisBuilder, error, script};
+use crate::{Raw, RedisBuilder, error, script, tracking};
 
 /// The most keys in one `MGET` or `DEL`, and the most commands in one pipeline.
 const CHUNK: usize = 256;
@@ -63,6 +63,7 @@ impl Redis {
     pub(crate) async fn open(config: Config) -> Result<Self> {
         let max_value = config.knobs.max_value;
         let link = Link::connect(config, script::BODIES).await?;
+        tracking::check(&link).await?;
         Ok(Self { link, max_value, plain_set: Arc::default() })
     }
 

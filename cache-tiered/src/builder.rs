@@ -100,6 +100,16 @@ impl TieredBuilder {
         self
     }
 
+    /// Subscribes to nothing: beats alone tell of changes. A change by another process is seen by the next beat, at
+    /// most the bound later, and puts every near entry to the test: each costs one short round trip (its stamp) before
+    /// it is served again. Waiting for another process's load is polling too, every 50 to 250 ms.
+    ///
+    /// For servers and proxies without pub/sub, and for namespaces that hardly ever change. Default off.
+    pub fn polling(mut self) -> Self {
+        self.options.polling = true;
+        self
+    }
+
     /// The clock that everything reads. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -144,6 +154,21 @@ impl TieredBuilder {
                 found.push("incoherent is set, but the far store can be heard; leave it out".to_owned());
             }
             _ => {}
+        }
+        if options.polling {
+            let sees_foreign = far.as_ref().and_then(|far| far.bus()).is_some_and(|bus| bus.sees_foreign());
+            if far.is_none() {
+                found.push("polling is set without a far store; leave it out".to_owned());
+            } else if !heard || options.incoherent.is_some() {
+                found.push(
+                    "polling and incoherent exclude each other: without a sequence there is nothing to poll".to_owned(),
+                );
+            } else if sees_foreign {
+                found.push(
+                    "polling is set, but the far store tracks keys, which takes a subscription; drop one of the two"
+                        .to_owned(),
+                );
+            }
         }
         all_mistakes(&found)?;
         let engine = Engine::start(Setup { near, far, namespace, lines: buckets, options, clock }).await?;

@@ -1,7 +1,7 @@
 //! One load per key in a process: the flight table, and how a flight ends.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cache_core::{Entry, Error, ErrorKind, Tick};
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::answer::Served;
-use crate::coherence::{Fence, FlightId};
+use crate::coherence::{Fence, FlightId, SUSPECT};
 
 const SHARDS: usize = 64;
 
@@ -56,6 +56,8 @@ pub(crate) struct Flight {
     /// Whether it loads, or only reads the far store.
     pub(crate) loads: bool,
     callers: AtomicUsize,
+    /// Set under the table's lock: the key may have been changed since the flight began.
+    doubted: AtomicBool,
     stage: watch::Sender<Stage>,
     /// Rung when the key changed or its lease was filled elsewhere.
     pub(crate) wake: Notify,
@@ -132,7 +134,7 @@ impl Flights {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the flight of `key` if it is of `epoch` and `joinable`, else begins one.
+    /// Joins the flight of `key` if it is of `epoch`, not doubted and `joinable`, else begins one.
     pub(crate) fn board(
         self: &Arc<Self>,
         key: &Arc<str>,
@@ -142,7 +144,9 @@ impl Flights {
         joinable: impl FnOnce(&Flight) -> bool,
     ) -> Boarding {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.join(&**key, epoch, |flight| joinable(flight)) {
+        if let Some(flight) =
+            shard.join(&**key, epoch, |flight| !flight.doubted.load(Ordering::Relaxed) && joinable(flight))
+        {
             flight.callers.fetch_add(1, Ordering::Relaxed);
             return Boarding::Joined(Seat {
                 flights: Arc::clone(self),
@@ -156,6 +160,7 @@ impl Flights {
             begun,
             loads,
             callers: AtomicUsize::new(1),
+            doubted: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Reading),
             wake: Notify::new(),
             task: OnceLock::new(),
@@ -177,6 +182,16 @@ impl Flights {
         }
     }
 
+    /// Puts the flight of `key` in doubt: nobody joins it any more, and what it brings is installed suspect.
+    ///
+    /// Not detached: the push may be the echo of the flight's own lease or fill, and then what it brings is worth
+    /// keeping.
+    pub(crate) fn doubt(&self, key: &str) {
+        if let Some(flight) = self.shard(key).current(key) {
+            flight.doubted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Wakes the flight of `key` if it waits for another process.
     pub(crate) fn wake(&self, key: &str) {
         let flight = self.shard(key).current(key).cloned();
@@ -186,12 +201,14 @@ impl Flights {
     }
 
     /// Ends the flight's place in the table. If it may install, `entry` (which stands in the near store, inert)
-    /// becomes valid in the flight's epoch, in the same critical section. Says whether it did.
+    /// becomes valid in the flight's epoch, or suspect if the flight was doubted, in the same critical section. Says
+    /// whether it may.
     pub(crate) fn settle(&self, key: &str, flight: &Flight, epoch: u64, entry: Option<(&Entry, Tick)>) -> bool {
         let mut shard = self.shard(key);
         let current = shard.settle(key, flight.id, epoch);
         if let (true, Some((entry, now))) = (current, entry) {
-            entry.confirm(flight.epoch, now);
+            let doubted = flight.doubted.load(Ordering::Relaxed);
+            entry.confirm(if doubted { SUSPECT } else { flight.epoch }, now);
         }
         current
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{RedisBuilder, place};
+use crate::Tracking;
 use crate::config::{Knobs, Protocol, Secret};
 use crate::tls::Pem;
 
@@ -16,6 +17,7 @@ pub(super) const OPTIONS: &[(&str, Setter)] = &[
     ("max_value", |b, v| set(&mut b.knobs.max_value, size(v))),
     ("connections", |b, v| set(&mut b.knobs.connections, number(v))),
     ("protocol", |b, v| set(&mut b.knobs.protocol, protocol(v))),
+    ("tracking", |b, v| set(&mut b.knobs.tracking, tracking(v))),
     ("client_name", |b, v| {
         b.knobs.client_name = Some(v.into());
         Ok(())
@@ -111,6 +113,14 @@ fn protocol(text: &str) -> Result<Protocol, &'static str> {
     }
 }
 
+fn tracking(text: &str) -> Result<Tracking, &'static str> {
+    match text {
+        "off" => Ok(Tracking::Off),
+        "bcast" => Ok(Tracking::Bcast),
+        _ => Err("is off or bcast"),
+    }
+}
+
 /// Refuses numbers that can't work.
 pub(super) fn check(knobs: &Knobs, faults: &mut Vec<String>) {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -143,6 +153,9 @@ pub(super) fn check(knobs: &Knobs, faults: &mut Vec<String>) {
     }
     if knobs.rebuild_after == 0 || knobs.rebuild_after > 1000 {
         faults.push("rebuild_after is between 1 and 1000".to_owned());
+    }
+    if knobs.tracking != Tracking::Off && knobs.protocol == Protocol::Resp2 {
+        faults.push("tracking needs resp3, and protocol is resp2; drop one of the two".to_owned());
     }
     if let Some(name) = &knobs.client_name
         && (name.is_empty() || !name.bytes().all(|b| (b'!'..=b'~').contains(&b)))

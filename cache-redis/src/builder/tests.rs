@@ -97,7 +97,7 @@ fn sentinels_come_from_urls_options_and_builders() {
 #[test]
 fn urls_carry_options() {
     let config = from_url(
-        "redis://h?timeout=250ms&connect_timeout=2s&max_value=2m&connections=4&protocol=resp2&client_name=web-1\
+        "redis://h?timeout=250ms&connect_timeout=2s&max_value=2m&connections=4&protocol=resp3&tracking=bcast&client_name=web-1\
          &heartbeat=3s&rebuild_after=5&grace=0&backoff_min=5ms&backoff_max=1m&keepalive=0&user_timeout=7s",
     );
     let expected = Knobs {
@@ -105,7 +105,8 @@ fn urls_carry_options() {
         connect_timeout: Duration::from_secs(2),
         max_value: 2 << 20,
         connections: 4,
-        protocol: Protocol::Resp2,
+        protocol: Protocol::Resp3,
+        tracking: Tracking::Bcast,
         client_name: Some("web-1".into()),
         heartbeat: Duration::from_secs(3),
         rebuild_after: 5,
@@ -150,6 +151,8 @@ fn mistakes_in_urls_are_named() {
         ("redis://h?max_value=99999999999999999999m", "max_value is a number of bytes"),
         ("redis://h?connections=0", "connections is between 1 and 64"),
         ("redis://h?protocol=resp4", "protocol is auto, resp2 or resp3"),
+        ("redis://h?tracking=on", "tracking is off or bcast"),
+        ("redis://h?tracking=bcast&protocol=resp2", "tracking needs resp3"),
         ("redis://h?client_name=a%20b", "client_name is printable ascii"),
         ("redis://h?backoff_min=5s&backoff_max=1s", "backoff_min is over backoff_max"),
         ("redis://h/abc", "the database's number"),

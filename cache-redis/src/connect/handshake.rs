@@ -56,6 +56,11 @@ impl Connector {
         Self { config, target, scripts, resp2 }
     }
 
+    /// Whether the server refused RESP3, or is not to be asked for it.
+    pub(crate) fn is_resp2(&self) -> bool {
+        self.resp2.load(Ordering::Relaxed)
+    }
+
     /// Opens a stream. The caller bounds the time.
     pub(crate) async fn stream(&self) -> Result<(Stream, Place)> {
         let since = Instant::now();

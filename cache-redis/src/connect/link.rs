@@ -12,6 +12,7 @@ use super::handshake::Connector;
 use super::lane::{Failure, Lane, Request};
 use super::large::{self, LARGE, LargeKeys};
 use super::subscriber::{self, Subscriber};
+use super::tracker::{self, Tracker};
 use crate::config::Config;
 use crate::error;
 
@@ -88,6 +89,16 @@ impl Link {
     /// Opens a subscription on a connection of its own; returns once every channel is confirmed.
     pub(crate) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
         subscriber::open(Arc::clone(&self.0.connector), channels).await
+    }
+
+    /// Asks for the names of all keys written under `prefixes`, on a connection of its own; returns once confirmed.
+    pub(crate) async fn track(&self, prefixes: Vec<String>) -> Result<Tracker> {
+        tracker::open(Arc::clone(&self.0.connector), prefixes).await
+    }
+
+    /// Whether the server refused RESP3, or was not to be asked for it.
+    pub(crate) fn is_resp2(&self) -> bool {
+        self.0.connector.is_resp2()
     }
 
     /// Sends over the connection that is kept for [`Raw`](crate::Raw), so that what its user does to the connection

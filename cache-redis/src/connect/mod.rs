@@ -6,17 +6,20 @@ mod handshake;
 mod lane;
 mod large;
 mod link;
+mod pushes;
 mod sentinel;
 mod stream;
 mod subscriber;
 mod supervise;
 mod switch;
 mod target;
+mod tracker;
 mod wire;
 
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::Link;
 pub(crate) use subscriber::{SubEvent, Subscriber};
+pub(crate) use tracker::{TrackEvent, Tracker};
 
 #[cfg(all(test, feature = "testkit"))]
 mod tests;

@@ -18,4 +18,4 @@ pub use fence::{Fence, FlightId};
 pub use ring::Ring;
 pub use rules::{Cause, Overtaken, Worth, ack_purges, doubtful, is_fresh, may_join};
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
-pub use view::{UNCONFIRMED, View};
+pub use view::{SUSPECT, UNCONFIRMED, View};

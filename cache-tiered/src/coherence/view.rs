@@ -85,3 +85,7 @@ impl View {
 
 /// The epoch of entries that were loaded while cut off: they belong to none.
 pub const UNCONFIRMED: u64 = u64::MAX;
+
+/// The epoch of entries that a source without numbers put in doubt: never a line's own, so the far store is asked for
+/// their stamp before they are served again.
+pub const SUSPECT: u64 = u64::MAX - 1;

@@ -135,12 +135,14 @@ impl Engine {
         }
     }
 
+    /// A push without a number. It may be the echo of an own lease or fill, or another process's, so nothing is
+    /// dropped: what is near is compared with the far store before it is served again.
     fn foreign(&self, key: Option<&str>) {
         match key {
             Some(key) => {
                 let near = (0..self.lines.len()).find_map(|line| self.names.near_of(line, key));
                 if let Some(near) = near {
-                    self.purge(&near, Cause::Message);
+                    self.doubt(&near);
                 }
             }
             None => {
@@ -168,3 +170,6 @@ impl Engine {
         self.lines[line].view.publish(&track);
     }
 }
+
+#[cfg(test)]
+mod tests;

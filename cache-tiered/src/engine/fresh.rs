@@ -70,9 +70,8 @@ impl Engine {
     /// Asks the far store without a flight: nothing is installed. If the answer is not what the near store holds or a
     /// flight may bring, both must go, or values would go backwards for whoever reads near next.
     async fn ask(self: &Arc<Self>, at: &Where, space: &Arc<Space>, held: Option<Arc<Entry>>) -> Result<Option<Served>> {
-        let epoch = self.epoch(at.line);
         if let Some(entry) = held
-            && self.revalidate(at, epoch, &entry).await?
+            && self.revalidate(at, &entry).await?
         {
             return Ok(Some(near(entry)));
         }

@@ -8,7 +8,7 @@ use cache_core::observe::Metric;
 
 use super::{Engine, Where};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Cause, UNCONFIRMED};
+use crate::coherence::{Cause, SUSPECT, UNCONFIRMED};
 use crate::flight::Flight;
 use crate::policy::Policy;
 
@@ -69,6 +69,19 @@ impl Engine {
             near.remove(near_key);
         }
         self.counters.count(Metric::Purged);
+    }
+
+    /// Puts a key in doubt: what is near, and what a flight of it brings, is compared with the far store by its stamp
+    /// before it is served again.
+    ///
+    /// The flight comes first. One that installs later than this installs suspect; one that installed before left its
+    /// entry where it is found next; one that begins later reads what the push speaks of. So no order of the two lets
+    /// an entry that is older than the push stand as confirmed.
+    pub(crate) fn doubt(&self, near_key: &str) {
+        self.flights.doubt(near_key);
+        if let Some(entry) = self.near.as_ref().and_then(|near| near.get(near_key)) {
+            entry.confirm(SUSPECT, entry.confirmed());
+        }
     }
 
     /// How long an entry with `left` to live may stay near.

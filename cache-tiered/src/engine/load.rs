@@ -147,7 +147,7 @@ impl Engine {
         let flight = Arc::clone(lead.flight());
         let mut far_works = footing == Footing::Trusted && self.far.is_some();
         if far_works && !missed {
-            match self.read_phase(at, &flight, space, suspect).await {
+            match self.read_phase(at, space, suspect).await {
                 Ok(Some(found)) => return self.end_read(at, lead, space, Ok(Some(found))),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::Invalid => return self.end_read(at, lead, space, Err(error)),

@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) lease: Duration,
     /// The longest near ttl where no invalidation can be heard; `None` with a coherent far store.
     pub(crate) incoherent: Option<Duration>,
+    /// Nothing is subscribed to: beats alone tell of changes.
+    pub(crate) polling: bool,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             max_ttl: Duration::from_secs(7 * 24 * 3600),
             lease: Duration::from_secs(5),
             incoherent: None,
+            polling: false,
         }
     }
 }

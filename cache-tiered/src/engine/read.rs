@@ -10,7 +10,7 @@ use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Judged, Worth, doubtful, is_fresh, may_join};
-use crate::flight::{Boarding, Flight, Lead, Outcome};
+use crate::flight::{Boarding, Lead, Outcome};
 use crate::space::Space;
 
 /// What the near store says.
@@ -132,7 +132,7 @@ impl Engine {
 
     /// Drives a flight that only reads, to its end.
     async fn lead_read(&self, at: &Where, lead: Lead, space: &Space, suspect: Option<Arc<Entry>>) -> Outcome {
-        let read = self.read_phase(at, lead.flight(), space, suspect).await;
+        let read = self.read_phase(at, space, suspect).await;
         self.end_read(at, lead, space, read)
     }
 
@@ -166,12 +166,11 @@ impl Engine {
     pub(crate) async fn read_phase(
         &self,
         at: &Where,
-        flight: &Flight,
         space: &Space,
         suspect: Option<Arc<Entry>>,
     ) -> Result<Option<(Arc<Entry>, Tier)>> {
         if let Some(entry) = suspect
-            && self.revalidate(at, flight.epoch, &entry).await?
+            && self.revalidate(at, &entry).await?
         {
             return Ok(Some((entry, Tier::Near)));
         }
@@ -226,8 +225,9 @@ impl Engine {
         Ok(Admitted::Usable(Arc::new(Entry::new(frame, deadline))))
     }
 
-    /// Confirms a near entry by its stamp, for `epoch`, which was read before: 48 bytes instead of the value.
-    pub(crate) async fn revalidate(&self, at: &Where, epoch: u64, entry: &Arc<Entry>) -> Result<bool> {
+    /// Whether the far store still holds a near entry's stamp: 48 bytes instead of the value. Confirms nothing: only
+    /// where a flight settles is it known that no purge and no push came in between.
+    pub(crate) async fn revalidate(&self, at: &Where, entry: &Arc<Entry>) -> Result<bool> {
         let Some(far) = &self.far else { return Ok(false) };
         let head = far.call(&self.clock, &self.counters, far.leases().peek(&at.far)).await?;
         let same = head.and_then(|head| Header::parse(&head).ok()).is_some_and(|header| {
@@ -237,8 +237,9 @@ impl Engine {
             return Ok(false);
         }
         self.counters.count(Metric::Revalidated);
-        let epoch = if broken(Mutation::ConfirmLate) { self.epoch(at.line) } else { epoch };
-        entry.confirm(epoch, self.clock.now());
+        if broken(Mutation::ConfirmLate) {
+            entry.confirm(self.epoch(at.line), self.clock.now());
+        }
         Ok(true)
     }
 

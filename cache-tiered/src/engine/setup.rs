@@ -68,13 +68,15 @@ impl Engine {
 
     async fn listen_and_beat(self: &Arc<Self>) -> Result<()> {
         let Some(bus) = self.far.as_ref().and_then(Far::bus) else { return Ok(()) };
-        let listener = self.subscribe(bus).await?;
+        let listener = if self.options.polling { None } else { Some(self.subscribe(bus).await?) };
         for line in 0..self.lines.len() {
             self.beat(line).await;
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // the tasks hold the engine weakly in spirit: `close`, or the last handle's drop, ends them
-        tasks.spawn(Arc::clone(self).listen(listener));
+        if let Some(listener) = listener {
+            tasks.spawn(Arc::clone(self).listen(listener));
+        }
         for line in 0..self.lines.len() {
             tasks.spawn(Arc::clone(self).beat_loop(line));
         }

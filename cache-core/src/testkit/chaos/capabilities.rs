@@ -97,6 +97,10 @@ impl<S: CacheService + ?Sized> Bus for Chaos<S> {
         let inner = self.faults.through(Op::Subscribe, bus.subscribe(lines)).await?;
         Ok(Box::new(Muffled::new(inner, world, Arc::clone(&self.faults))))
     }
+
+    fn sees_foreign(&self) -> bool {
+        self.store.bus().is_some_and(Bus::sees_foreign)
+    }
 }
 
 #[async_trait]
