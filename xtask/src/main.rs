@@ -6,6 +6,7 @@ mod coherence;
 mod deny;
 mod dependencies;
 mod features;
+mod hits;
 mod imports;
 mod msrv;
 mod run;

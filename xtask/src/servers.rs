@@ -63,6 +63,14 @@ pub(crate) fn set_up() -> Result<()> {
     Ok(())
 }
 
+/// Installs a Debian package where this machine lets us; says whether it did.
+pub(crate) fn install_if_possible(package: &str) -> bool {
+    is_root()
+        && on_path("apt-get")
+        && apt(&["update", "-q"]).is_ok()
+        && apt(&["install", "-y", "-q", "--no-install-recommends", package]).is_ok()
+}
+
 fn install(missing: &[&Tool]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     println!("installing {}, which this machine lacks", packages.join(", "));
