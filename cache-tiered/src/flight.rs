@@ -4,12 +4,12 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cache_core::{Entry, Error, ErrorKind, Tick};
+use cache_core::{Error, ErrorKind, Stamp, Tick};
 use foldhash::fast::{FixedState, RandomState};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use crate::answer::Served;
+use crate::answer::{Freshness, Served, StaleReason};
 use crate::coherence::{Fence, FlightId, SUSPECT};
 
 const SHARDS: usize = 64;
@@ -58,6 +58,8 @@ pub(crate) struct Flight {
     callers: AtomicUsize,
     /// Set under the table's lock: the key may have been changed since the flight began.
     doubted: AtomicBool,
+    /// Whether it ended as the current flight and, had it something to install, installed it.
+    settled: AtomicBool,
     stage: watch::Sender<Stage>,
     /// Rung when the key changed or its lease was filled elsewhere.
     pub(crate) wake: Notify,
@@ -144,14 +146,15 @@ impl Flights {
         joinable: impl FnOnce(&Flight) -> bool,
     ) -> Boarding {
         let mut shard = self.shard(key);
-        if let Some(flight) =
-            shard.join(&**key, epoch, |flight| !flight.doubted.load(Ordering::Relaxed) && joinable(flight))
-        {
-            flight.callers.fetch_add(1, Ordering::Relaxed);
+        let joinable = |flight: &Arc<Flight>| !flight.doubted.load(Ordering::Relaxed) && joinable(flight);
+        if let Some(joined) = shard.join(&**key, epoch, joinable) {
+            joined.shared.callers.fetch_add(1, Ordering::Relaxed);
             return Boarding::Joined(Seat {
                 flights: Arc::clone(self),
                 key: Arc::clone(key),
-                flight: Arc::clone(flight),
+                flight: Arc::clone(joined.shared),
+                contested: joined.contested,
+                unconfirmed: false,
             });
         }
         let flight = Arc::new(Flight {
@@ -161,6 +164,7 @@ impl Flights {
             loads,
             callers: AtomicUsize::new(1),
             doubted: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Reading),
             wake: Notify::new(),
             task: OnceLock::new(),
@@ -170,7 +174,8 @@ impl Flights {
         if let Some(older) = detached {
             older.wake.notify_waiters();
         }
-        let seat = Seat { flights: Arc::clone(self), key: Arc::clone(key), flight };
+        let seat =
+            Seat { flights: Arc::clone(self), key: Arc::clone(key), flight, contested: false, unconfirmed: false };
         Boarding::Leads(Lead { seat, driven: false })
     }
 
@@ -200,17 +205,24 @@ impl Flights {
         }
     }
 
-    /// Ends the flight's place in the table. If it may install, `entry` (which stands in the near store, inert)
-    /// becomes valid in the flight's epoch, or suspect if the flight was doubted, in the same critical section. Says
-    /// whether it may.
-    pub(crate) fn settle(&self, key: &str, flight: &Flight, epoch: u64, entry: Option<(&Entry, Tick)>) -> bool {
+    /// Ends the flight's place in the table; its callers are told the value with stamp `told`, or nothing. Says whether
+    /// it may install: then `install` runs, in the same critical section, with the epoch in which an entry that stands
+    /// in the near store, inert, becomes valid: the flight's, or that of suspects if the flight was doubted.
+    pub(crate) fn settle(
+        &self,
+        key: &str,
+        flight: &Flight,
+        epoch: u64,
+        told: Option<Stamp>,
+        install: impl FnOnce(u64),
+    ) -> bool {
         let mut shard = self.shard(key);
-        let current = shard.settle(key, flight.id, epoch);
-        if let (true, Some((entry, now))) = (current, entry) {
-            let doubted = flight.doubted.load(Ordering::Relaxed);
-            entry.confirm(if doubted { SUSPECT } else { flight.epoch }, now);
+        let may = shard.settle(key, flight.id, epoch, told);
+        if may {
+            install(if flight.doubted.load(Ordering::Relaxed) { SUSPECT } else { flight.epoch });
+            flight.settled.store(true, Ordering::Release);
         }
-        current
+        may
     }
 
     /// How many flights are current.
@@ -248,7 +260,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         if !self.driven {
             let flight = &self.seat.flight;
-            self.seat.flights.settle(&self.seat.key, flight, flight.epoch, None);
+            self.seat.flights.settle(&self.seat.key, flight, flight.epoch, None, |_| {});
             flight.end(Outcome::Abandoned);
         }
     }
@@ -260,6 +272,10 @@ pub(crate) struct Seat {
     flights: Arc<Flights>,
     key: Arc<str>,
     pub(crate) flight: Arc<Flight>,
+    /// Whether a newer value may have been told to others since the flight began.
+    contested: bool,
+    /// Whether the flight began longer ago than the bound, while the process is cut off.
+    pub(crate) unconfirmed: bool,
 }
 
 impl Seat {
@@ -286,8 +302,16 @@ impl Seat {
         let mut stages = self.flight.watch();
         loop {
             let outcome = reached(&stages.borrow_and_update());
-            if let Some(outcome) = outcome {
-                return outcome;
+            match outcome {
+                Some(Outcome::Done(Some(_))) if self.contested && !self.flight.settled.load(Ordering::Acquire) => {
+                    return Outcome::Abandoned;
+                }
+                Some(Outcome::Done(Some(served))) if self.unconfirmed => {
+                    let freshness = Freshness::Stale(StaleReason::Unconfirmed);
+                    return Outcome::Done(Some(Served { freshness, ..served }));
+                }
+                Some(outcome) => return outcome,
+                None => {}
             }
             if stages.changed().await.is_err() {
                 return Outcome::Failed(Error::new(ErrorKind::Loader, "the load was cancelled"));
@@ -304,7 +328,7 @@ impl Drop for Seat {
         if !last || self.flight.is_over() {
             return;
         }
-        shard.settle(&*self.key, self.flight.id, self.flight.epoch);
+        shard.settle(&*self.key, self.flight.id, self.flight.epoch, None);
         drop(shard);
         if let Some(task) = self.flight.task.get() {
             task.abort();

@@ -14,7 +14,7 @@ mod rules;
 mod track;
 mod view;
 
-pub use fence::{Fence, FlightId};
+pub use fence::{Fence, FlightId, Joined};
 pub use ring::Ring;
 pub use rules::{Cause, Overtaken, Worth, ack_purges, doubtful, is_fresh, may_join};
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};

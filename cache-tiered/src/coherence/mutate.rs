@@ -71,6 +71,18 @@ pub enum Mutation {
     TrustBeforeEpoch,
     /// Acknowledged changes are not repeated on a new server.
     NoReplay,
+    /// The end of a detached flight does not contest the current one.
+    NoContest,
+    /// Callers that joined a contested flight take whatever it brings.
+    JoinContested,
+    /// A value that is told but not installed leaves an older near entry in place.
+    BareKeepsNear,
+    /// A caller that joined a flight older than the bound while cut off is not told so.
+    JoinUnmarked,
+    /// A near entry that proved itself is confirmed, then put again.
+    PutConfirmed,
+    /// A value loaded while cut off is put once its flight has settled.
+    UnconfirmedUnfenced,
 }
 
 impl Mutation {
@@ -106,6 +118,12 @@ impl Mutation {
         Self::OutageFromServe,
         Self::TrustBeforeEpoch,
         Self::NoReplay,
+        Self::NoContest,
+        Self::JoinContested,
+        Self::BareKeepsNear,
+        Self::JoinUnmarked,
+        Self::PutConfirmed,
+        Self::UnconfirmedUnfenced,
     ];
 }
 

@@ -13,51 +13,72 @@ use crate::flight::Flight;
 use crate::policy::Policy;
 
 impl Engine {
-    /// Ends a flight's place in the table, installing `entry` if the flight may.
+    /// Ends a flight's place in the table, installing `entry`, which its callers are told, if the flight may.
     ///
     /// The insert comes first and outside any lock (a near store's insert may sleep); the entry is inert until the
     /// flight, still current, confirms it in the critical section that unlinks the flight. A purge takes the same
     /// lock to detach, then removes: so an entry is either confirmed before the purge, and removed by it, or never.
-    pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: Option<&Arc<Entry>>, policy: &Policy) -> bool {
-        let Some(near) = &self.near else {
-            return self.flights.settle(&at.near, flight, self.epoch(at.line), None);
-        };
+    /// For the same reason an entry is put once: one that was confirmed and put again could follow its purge.
+    pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let now = self.clock.now();
-        let kept = entry.filter(|e| e.weight(at.near.len()) <= policy.near_max && now < e.deadline());
-        let may = match kept {
-            Some(entry) => {
-                near.put(&at.near, Arc::clone(entry));
-                self.flights.settle(&at.near, flight, self.epoch(at.line), Some((entry, now)))
-            }
-            None => self.flights.settle(&at.near, flight, self.epoch(at.line), None),
+        let keeps = entry.weight(at.near.len()) <= policy.near_max && now < entry.deadline();
+        let Some(near) = self.near.as_ref().filter(|_| keeps) else {
+            return self.conclude_bare(at, flight, entry);
         };
-        if !may && !broken(Mutation::DetachedNoPurge) {
-            // a detached flight's callers may know more than the near store does: what it holds must go
-            near.remove(&at.near);
-        }
-        may
+        near.put(&at.near, Arc::clone(entry));
+        self.settle(at, flight, Some(entry), |epoch| entry.confirm(epoch, now));
     }
 
-    /// Ends a flight's place in the table with nothing to install.
-    pub(crate) fn conclude_empty(&self, at: &Where, flight: &Flight) {
-        let may = self.flights.settle(&at.near, flight, self.epoch(at.line), None);
-        if let (false, Some(near)) = (may, &self.near) {
+    /// Ends a flight whose near entry proved itself: confirms it where it stands.
+    pub(crate) fn conclude_confirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>) {
+        let now = self.clock.now();
+        if broken(Mutation::PutConfirmed) {
+            entry.confirm(flight.epoch, now);
+            if let Some(near) = &self.near {
+                near.put(&at.near, Arc::clone(entry));
+            }
+        }
+        self.settle(at, flight, Some(entry), |epoch| entry.confirm(epoch, now));
+    }
+
+    /// Ends a flight that tells its callers `entry` and installs nothing. What the near store holds may be older.
+    pub(crate) fn conclude_bare(&self, at: &Where, flight: &Flight, entry: &Entry) {
+        let may = self.settle(at, flight, Some(entry), |_| {});
+        if let Some(near) = self.near.as_ref().filter(|_| may && !broken(Mutation::BareKeepsNear)) {
             near.remove(&at.near);
         }
+    }
+
+    /// Ends a flight that tells its callers no value.
+    pub(crate) fn conclude_empty(&self, at: &Where, flight: &Flight) {
+        self.settle(at, flight, None, |_| {});
     }
 
     /// Ends a flight that loaded while the far store could not be asked: the entry may be served for the outage
     /// window, marked, and belongs to no epoch.
     pub(crate) fn conclude_unconfirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
-        let may = self.flights.settle(&at.near, flight, self.epoch(at.line), None);
-        let Some(near) = &self.near else { return };
-        let fits = entry.weight(at.near.len()) <= policy.near_max;
-        if may && fits && !self.options.outage.is_zero() {
-            entry.confirm(UNCONFIRMED, self.clock.now());
+        let keeps = entry.weight(at.near.len()) <= policy.near_max && !self.options.outage.is_zero();
+        let Some(near) = self.near.as_ref().filter(|_| keeps) else {
+            return self.conclude_bare(at, flight, entry);
+        };
+        let (now, early) = (self.clock.now(), !broken(Mutation::UnconfirmedUnfenced));
+        if early {
             near.put(&at.near, Arc::clone(entry));
-        } else {
+        }
+        if self.settle(at, flight, Some(entry), |_| entry.confirm(UNCONFIRMED, now)) && !early {
+            near.put(&at.near, Arc::clone(entry));
+        }
+    }
+
+    /// Unlinks a flight whose callers are told `told`; if it may not install, what the near store holds goes: callers
+    /// of a detached flight may know more.
+    fn settle(&self, at: &Where, flight: &Flight, told: Option<&Entry>, install: impl FnOnce(u64)) -> bool {
+        let told = told.map(|entry| entry.header().stamp);
+        let may = self.flights.settle(&at.near, flight, self.epoch(at.line), told, install);
+        if let Some(near) = self.near.as_ref().filter(|_| !may && !broken(Mutation::DetachedNoPurge)) {
             near.remove(&at.near);
         }
+        may
     }
 
     /// Drops a key from this process: its flight is detached, then its entry removed.

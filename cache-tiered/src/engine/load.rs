@@ -213,23 +213,27 @@ impl LoadTask {
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
         let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
-        let (entry, _, _) = self.entry(produced, Stamp::random(), s0, took);
-        self.engine.conclude(&self.at, &self.flight, entry.1.then_some(&entry.0), &self.space.policy);
-        Ok(Served::fresh(entry.0, Tier::Origin))
+        let ((entry, store), _, _) = self.entry(produced, Stamp::random(), s0, took);
+        if store {
+            self.engine.conclude(&self.at, &self.flight, &entry, &self.space.policy);
+        } else {
+            self.engine.conclude_bare(&self.at, &self.flight, &entry);
+        }
+        Ok(Served::fresh(entry, Tier::Origin))
     }
 
     /// While cut off from the far store: load, and keep the result for the outage window at most.
     async fn cut_off(&self, loader: Loader) -> Result<Served> {
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
-        let (entry, _, _) = self.entry(produced, Stamp::random(), s0, took);
+        let ((entry, store), _, _) = self.entry(produced, Stamp::random(), s0, took);
         self.raise_floor();
-        if entry.1 {
-            self.engine.conclude_unconfirmed(&self.at, &self.flight, &entry.0, &self.space.policy);
+        if store {
+            self.engine.conclude_unconfirmed(&self.at, &self.flight, &entry, &self.space.policy);
         } else {
-            self.engine.conclude_empty(&self.at, &self.flight);
+            self.engine.conclude_bare(&self.at, &self.flight, &entry);
         }
-        Ok(Served::fresh(entry.0, Tier::Origin))
+        Ok(Served::fresh(entry, Tier::Origin))
     }
 
     /// With the far store: take the lease, load, fill.
@@ -300,7 +304,7 @@ impl LoadTask {
         let ((entry, store), frame, ttl) = self.entry(produced, held.token, s0, took);
         let bytes = frame.to_bytes(&self.at.far);
         if !store || check_value(bytes.len(), far.store().max_value()).is_err() {
-            engine.conclude_empty(&self.at, &self.flight);
+            engine.conclude_bare(&self.at, &self.flight, &entry);
             return Ok(Served::fresh(entry, Tier::Origin));
         }
         let channel = &engine.line(&self.at).names.channel;
@@ -325,7 +329,7 @@ impl LoadTask {
             // whether it was stored is unknown; if it was, that was legal
             Err(_) => {
                 self.raise_floor();
-                engine.conclude_empty(&self.at, &self.flight);
+                engine.conclude_bare(&self.at, &self.flight, &entry);
                 Ok(Served::fresh(entry, Tier::Origin))
             }
         }
@@ -340,7 +344,7 @@ impl LoadTask {
             return Ok(self.serve(own, Tier::Origin));
         }
         if broken(Mutation::ReturnRejected) {
-            engine.conclude_empty(&self.at, &self.flight);
+            engine.conclude_bare(&self.at, &self.flight, &own);
             return Ok(Served::fresh(own, Tier::Origin));
         }
         for _ in 0..MOST_ROUNDS {
@@ -348,7 +352,7 @@ impl LoadTask {
             let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await;
             let Ok(found) = found else { break };
             let Some(found) = found else {
-                engine.conclude_empty(&self.at, &self.flight);
+                engine.conclude_bare(&self.at, &self.flight, &own);
                 return Ok(Served::fresh(own, Tier::Origin));
             };
             if let Some(entry) = engine.take(&self.at, &found, sent, &self.space).await? {
@@ -357,13 +361,13 @@ impl LoadTask {
             match Overtaken::by(Header::parse(&found.frame).ok().as_ref()) {
                 Overtaken::Wait(holder) => self.wait(far, holder).await?,
                 Overtaken::Alone => {
-                    engine.conclude_empty(&self.at, &self.flight);
+                    engine.conclude_bare(&self.at, &self.flight, &own);
                     return Ok(Served::fresh(own, Tier::Origin));
                 }
             }
         }
         self.raise_floor();
-        engine.conclude_empty(&self.at, &self.flight);
+        engine.conclude_bare(&self.at, &self.flight, &own);
         let freshness = Freshness::Stale(StaleReason::Contended);
         Ok(Served { entry: own, tier: Tier::Origin, freshness })
     }
@@ -376,13 +380,13 @@ impl LoadTask {
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
         let ((entry, _), _, _) = self.entry(produced, Stamp::random(), s0, took);
-        self.engine.conclude_empty(&self.at, &self.flight);
+        self.engine.conclude_bare(&self.at, &self.flight, &entry);
         Ok(Served::fresh(entry, Tier::Origin))
     }
 
     /// Installs if the flight may, and serves.
     fn serve(&self, entry: Arc<Entry>, tier: Tier) -> Served {
-        self.engine.conclude(&self.at, &self.flight, Some(&entry), &self.space.policy);
+        self.engine.conclude(&self.at, &self.flight, &entry, &self.space.policy);
         Served::fresh(entry, tier)
     }
 

@@ -10,7 +10,7 @@ use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Judged, Worth, doubtful, is_fresh, may_join};
-use crate::flight::{Boarding, Lead, Outcome};
+use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::space::Space;
 
 /// What the near store says.
@@ -125,9 +125,15 @@ impl Engine {
         let trust = self.trust_until(at.line);
         let window =
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
-        self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
-            since.is_none_or(|since| flight.begun >= since) && may_join(trust, now, flight.begun, window)
-        })
+        let joinable = |flight: &Flight, window| may_join(trust, now, flight.begun, window);
+        let mut boarding = self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
+            since.is_none_or(|since| flight.begun >= since) && joinable(flight, window)
+        });
+        if let Boarding::Joined(seat) = &mut boarding {
+            // what may have been read longer ago than the bound is told as what it is
+            seat.unconfirmed = !joinable(&seat.flight, self.options.bound) && !broken(Mutation::JoinUnmarked);
+        }
+        boarding
     }
 
     /// Drives a flight that only reads, to its end.
@@ -146,7 +152,11 @@ impl Engine {
     ) -> Outcome {
         let outcome = match read {
             Ok(Some((entry, tier))) => {
-                self.conclude(at, lead.flight(), Some(&entry), &space.policy);
+                if tier == Tier::Near {
+                    self.conclude_confirmed(at, lead.flight(), &entry);
+                } else {
+                    self.conclude(at, lead.flight(), &entry, &space.policy);
+                }
                 Outcome::Done(Some(Served::fresh(entry, tier)))
             }
             Ok(None) => {

@@ -1,0 +1,152 @@
+//! What the model of the protocol found in the engine: how entries get into the near store, and what joiners are told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use cache_core::observe::Metric;
+use cache_core::testkit::Chaos;
+use cache_core::{Bus, Change, Entry, Line, LocalStore, Memory, NodeId, codec::Raw, memory::LocalMemory};
+use cache_tiered::{Cache, Freshness, Loaded, StaleReason, Tier, Tiered};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+const BOUND: Duration = Duration::from_millis(300);
+
+/// A near store that counts entries that are put valid already, and can be made to find nothing.
+#[derive(Debug)]
+struct Watched {
+    inner: LocalMemory,
+    valid: AtomicU32,
+    blind: AtomicBool,
+}
+
+impl Watched {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { inner: LocalMemory::new(1 << 20), valid: AtomicU32::new(0), blind: AtomicBool::new(false) })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared(Arc<Watched>);
+
+impl LocalStore for Shared {
+    fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.0.inner.get(key).filter(|_| !self.0.blind.load(Ordering::SeqCst))
+    }
+    fn put(&self, key: &str, entry: Arc<Entry>) {
+        self.0.valid.fetch_add(u32::from(entry.epoch() != 0), Ordering::SeqCst);
+        self.0.inner.put(key, entry);
+    }
+    fn remove(&self, key: &str) -> Option<Arc<Entry>> {
+        self.0.inner.remove(key)
+    }
+    fn clear(&self) {
+        self.0.inner.clear();
+    }
+    fn len(&self) -> u64 {
+        self.0.inner.len()
+    }
+    fn weight(&self) -> u64 {
+        self.0.inner.weight()
+    }
+    fn budget(&self) -> u64 {
+        self.0.inner.budget()
+    }
+    fn settle(&self) {
+        self.0.inner.settle();
+    }
+    fn each(&self, visit: &mut dyn FnMut(&str, &Arc<Entry>) -> bool) {
+        self.0.inner.each(visit);
+    }
+}
+
+async fn watched(far: &Arc<Chaos<Memory>>) -> (Tiered, Arc<Watched>) {
+    let near = Watched::new();
+    let tiered = Tiered::builder().near(Shared(Arc::clone(&near))).far(Arc::clone(far)).bound(BOUND);
+    (tiered.build().await.unwrap(), near)
+}
+
+fn names(tiered: &Tiered) -> Cache<String> {
+    tiered.cache("names").codec(Raw).build().unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
+    std::future::ready(Ok(value.to_owned()))
+}
+
+/// Changes `key` so that nobody hears of it before the next beat.
+async fn change_unheard(far: &Memory, key: &str) {
+    let line = Line { seq: "strata:seq".into(), channel: "nobody".into(), tags: "strata:tags:".into() };
+    far.change(&line, NodeId(0), &[key], Change::Delete).await.unwrap();
+}
+
+#[tokio::test]
+async fn entries_enter_the_near_store_before_they_are_valid() {
+    let far = Arc::new(Chaos::new(Memory::new()));
+    let (tiered, near) = watched(&far).await;
+    let names = names(&tiered);
+    // from here on it is known which tags were bumped, so that entries can prove themselves
+    tiered.invalidate_tag("any").await.unwrap();
+    names.get_or_load("k", || ok("v")).await.unwrap();
+    let epochs = tiered.metrics().get(Metric::EpochBump);
+    change_unheard(far.inner(), "strata:k:names:other").await;
+    eventually("a gap is found", async || tiered.metrics().get(Metric::EpochBump) > epochs).await;
+    assert_eq!(names.lookup("k").await.unwrap().unwrap().tier, Tier::Near);
+    assert_eq!(tiered.metrics().get(Metric::Revalidated), 1);
+    far.partition(true);
+    eventually("cut off", async || tiered.is_cut_off()).await;
+    names.get_or_load("other", || ok("v")).await.unwrap();
+    assert!(names.get("other").await.unwrap().is_some());
+    assert_eq!(near.valid.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_value_that_is_told_and_not_kept_is_not_followed_by_an_older_near_one() {
+    let far = Arc::new(Chaos::new(Memory::new()));
+    let (tiered, near) = watched(&far).await;
+    let names = names(&tiered);
+    names.get_or_load("k", || ok("old")).await.unwrap();
+    change_unheard(far.inner(), "strata:k:names:k").await;
+    near.blind.store(true, Ordering::SeqCst);
+    let load = || async { Ok::<_, std::io::Error>(Loaded::value("new".to_owned()).unstored()) };
+    assert_eq!(names.load_with("k", load).await.unwrap().value.unwrap().as_str(), "new");
+    near.blind.store(false, Ordering::SeqCst);
+    assert_ne!(names.get("k").await.unwrap().as_deref().map(String::as_str), Some("old"));
+}
+
+#[tokio::test]
+async fn whoever_joins_an_old_flight_while_cut_off_is_told_how_old_it_may_be() {
+    let far = Arc::new(Chaos::new(Memory::new()));
+    let (tiered, _) = watched(&far).await;
+    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let load = |cache: Cache<String>| {
+        let (reading, go) = (Arc::clone(&reading), Arc::clone(&go));
+        tokio::spawn(async move {
+            let load = || async move {
+                reading.notify_one();
+                go.notified().await;
+                Ok::<_, std::io::Error>(Loaded::value("v".to_owned()))
+            };
+            cache.load_with("k", load).await.unwrap().freshness
+        })
+    };
+    let first = load(names(&tiered));
+    reading.notified().await;
+    far.partition(true);
+    eventually("cut off", async || tiered.is_cut_off()).await;
+    let second = load(names(&tiered));
+    eventually("it has joined", async || tiered.metrics().get(Metric::Joined) == 1).await;
+    go.notify_one();
+    assert_eq!(first.await.unwrap(), Freshness::Fresh);
+    assert_eq!(second.await.unwrap(), Freshness::Stale(StaleReason::Unconfirmed));
+}
