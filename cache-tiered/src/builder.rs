@@ -19,6 +19,7 @@ pub struct TieredBuilder {
     buckets: usize,
     options: Options,
     clock: Clock,
+    monitor: Option<u32>,
 }
 
 impl Default for TieredBuilder {
@@ -30,6 +31,7 @@ impl Default for TieredBuilder {
             buckets: 1,
             options: Options::default(),
             clock: Clock::system(),
+            monitor: None,
         }
     }
 }
@@ -110,6 +112,14 @@ impl TieredBuilder {
         self
     }
 
+    /// Compares one near hit in `one_in` with the far store, in the background: a hit that was replaced there, and is
+    /// still served a bound later, counts as `StaleBeyondBound` in the metrics, which must stay 0; one that is not counts
+    /// as `StaleWithinBound`. One round trip a sample. Default: off; 10,000 is a good start.
+    pub fn monitor(mut self, one_in: u32) -> Self {
+        self.monitor = Some(one_in);
+        self
+    }
+
     /// The clock that everything reads. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -121,7 +131,7 @@ impl TieredBuilder {
     /// # Errors
     /// `Config` that lists every mistake; what the far store says if it can't be subscribed to.
     pub async fn build(self) -> Result<Tiered> {
-        let Self { near, far, namespace, buckets, options, clock } = self;
+        let Self { near, far, namespace, buckets, options, clock, monitor } = self;
         let mut found = Vec::new();
         if let Err(error) = check_name("namespace", &namespace) {
             found.push(error.message().to_owned());
@@ -139,6 +149,9 @@ impl TieredBuilder {
         }
         if options.max_ttl.is_zero() || options.max_ttl > cache_core::MAX_TTL {
             found.push(format!("max_ttl is {:?}; it must be over zero and at most ten years", options.max_ttl));
+        }
+        if monitor == Some(0) {
+            found.push("monitor samples one hit in 0; it must be at least 1".to_owned());
         }
         let heard = far.as_ref().is_none_or(|far| far.bus().is_some());
         match options.incoherent {
@@ -171,7 +184,7 @@ impl TieredBuilder {
             }
         }
         all_mistakes(&found)?;
-        let engine = Engine::start(Setup { near, far, namespace, lines: buckets, options, clock }).await?;
+        let engine = Engine::start(Setup { near, far, namespace, lines: buckets, options, clock, monitor }).await?;
         Ok(Tiered::new(engine))
     }
 }

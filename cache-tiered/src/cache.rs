@@ -225,6 +225,8 @@ where
         engine.counters.count(Metric::NearHit);
         if freshness != Freshness::WithinBound {
             engine.counters.count(Metric::StaleServed);
+        } else if let Some(monitor) = &engine.monitor {
+            monitor.see(text, &entry);
         }
         Some(value)
     }

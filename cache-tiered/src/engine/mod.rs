@@ -12,6 +12,7 @@ mod fresh;
 mod guard;
 mod install;
 mod load;
+mod monitor;
 mod names;
 mod read;
 mod setup;
@@ -33,6 +34,7 @@ pub(crate) use self::change::Recovery;
 pub(crate) use self::far::Far;
 use self::floors::Floors;
 use self::guard::Holds;
+use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
 pub(crate) use self::read::Probe;
 pub(crate) use self::setup::Setup;
@@ -97,6 +99,7 @@ pub(crate) struct Engine {
     /// Makes compare-and-put one step where there is only a near store.
     pub(crate) near_writes: Mutex<()>,
     pub(crate) counters: Counters,
+    pub(crate) monitor: Option<Monitor>,
     pub(crate) node: NodeId,
     pub(crate) tasks: Mutex<JoinSet<()>>,
 }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::change::Recovery;
+use super::monitor::Monitor;
 use super::{Engine, Far, Floors, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
@@ -25,15 +26,18 @@ pub(crate) struct Setup {
     pub(crate) lines: usize,
     pub(crate) options: Options,
     pub(crate) clock: Clock,
+    /// One near hit in so many is compared with the far store.
+    pub(crate) monitor: Option<u32>,
 }
 
 impl Engine {
     /// Starts an engine. With a far store that can be heard: subscribes first, then beats, so that nothing is read
     /// before it is known what was missed.
     pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { near, far, namespace, lines, options, clock } = setup;
+        let Setup { near, far, namespace, lines, options, clock, monitor } = setup;
         let names = Names::new(&namespace, lines);
         let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
+        let (monitor, samples) = monitor.filter(|_| heard).map(Monitor::new).unzip();
         let states = (0..lines).map(|index| {
             let track = if heard { Track::new(options.bound) } else { Track::local() };
             LineState {
@@ -59,10 +63,14 @@ impl Engine {
             holds: Holds::default(),
             near_writes: Mutex::new(()),
             counters: Counters::new(),
+            monitor,
             node: NodeId(Stamp::random().0),
             tasks: Mutex::new(JoinSet::new()),
         });
         engine.listen_and_beat().await?;
+        if let Some(samples) = samples {
+            engine.spawn(Arc::clone(&engine).watch(samples));
+        }
         Ok(engine)
     }
 
@@ -72,15 +80,18 @@ impl Engine {
         for line in 0..self.lines.len() {
             self.beat(line).await;
         }
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // the tasks hold the engine weakly in spirit: `close`, or the last handle's drop, ends them
         if let Some(listener) = listener {
-            tasks.spawn(Arc::clone(self).listen(listener));
+            self.spawn(Arc::clone(self).listen(listener));
         }
         for line in 0..self.lines.len() {
-            tasks.spawn(Arc::clone(self).beat_loop(line));
+            self.spawn(Arc::clone(self).beat_loop(line));
         }
         Ok(())
+    }
+
+    /// Runs a background task until [`stop`](Self::stop). It holds the engine, so stopping is what ends both.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
     }
 
     /// Ends the background tasks.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cache_core::testkit::Chaos;
 use cache_core::{Memory, codec::Raw, memory::LocalMemory};
 use cache_tiered::{Cache, Tiered};
 use tokio::time::timeout;
@@ -37,4 +38,18 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 /// A loader's answer.
 pub(crate) fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
     std::future::ready(Ok(value.to_owned()))
+}
+
+/// A reader that hears no messages and holds a value that was replaced; it samples every hit.
+pub(crate) async fn deaf_reader() -> (Tiered, Cache<String>) {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    far.mute(true);
+    let near = LocalMemory::new(1 << 20);
+    let tiered = Tiered::builder().near(near).far(far).bound(BOUND).monitor(1).build().await.unwrap();
+    let reader = names(&tiered);
+    reader.get_or_load("k", || ok("old")).await.unwrap();
+    let writer = node(&memory).await;
+    names(&writer).set("k", "new".into()).await.unwrap();
+    (tiered, reader)
 }

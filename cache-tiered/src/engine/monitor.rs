@@ -1,0 +1,71 @@
+//! Watching the bound in production: sampled near hits are compared with the far store (the idea of Meta's Polaris).
+
+use std::sync::Arc;
+
+use cache_core::observe::Metric;
+use cache_core::{Entry, Header, Stamp, State};
+use tokio::sync::mpsc;
+
+use super::Engine;
+
+/// How many sampled hits may wait to be looked at; more are not sampled.
+const WAITING: usize = 64;
+
+/// Where sampled hits go.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    one_in: u32,
+    samples: mpsc::Sender<Sample>,
+}
+
+/// A near hit that was served as trusted.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    near_key: String,
+    stamp: Stamp,
+}
+
+impl Monitor {
+    /// A monitor that samples one hit in `one_in`, and what it samples.
+    pub(crate) fn new(one_in: u32) -> (Self, mpsc::Receiver<Sample>) {
+        let (samples, receiver) = mpsc::channel(WAITING);
+        (Self { one_in, samples }, receiver)
+    }
+
+    /// Maybe samples a hit. Never waits.
+    pub(crate) fn see(&self, near_key: &str, entry: &Entry) {
+        if fastrand::u32(..self.one_in) == 0 {
+            let sample = Sample { near_key: near_key.to_owned(), stamp: entry.header().stamp };
+            // while many wait, the next ones are not sampled
+            let _ = self.samples.try_send(sample);
+        }
+    }
+}
+
+impl Engine {
+    /// Looks at what was sampled, for ever.
+    pub(crate) async fn watch(self: Arc<Self>, mut samples: mpsc::Receiver<Sample>) {
+        while let Some(sample) = samples.recv().await {
+            self.compare(&sample).await;
+        }
+    }
+
+    /// Compares a sampled hit with the far store. Another value there means that the hit was stale: within the bound, if
+    /// it is no longer served a bound later. A missing key says nothing: it may have been evicted.
+    async fn compare(&self, sample: &Sample) {
+        let (Ok(at), Some(far)) = (self.names.locate(&sample.near_key), &self.far) else { return };
+        let Ok(Some(head)) = far.leases().peek(&at.far).await else { return };
+        let replaced = Header::parse(&head)
+            .is_ok_and(|header| matches!(header.state, State::Value | State::Negative) && header.stamp != sample.stamp);
+        if !replaced {
+            return;
+        }
+        tokio::time::sleep(self.options.bound).await;
+        let served = matches!(self.probe(&sample.near_key), super::Probe::Hit(entry, freshness)
+            if entry.header().stamp == sample.stamp && freshness == crate::Freshness::WithinBound);
+        self.counters.count(if served { Metric::StaleBeyondBound } else { Metric::StaleWithinBound });
+        if served {
+            tracing::error!("a near entry was served for longer than the bound after it was replaced");
+        }
+    }
+}
