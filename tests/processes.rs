@@ -142,7 +142,8 @@ async fn node() -> Result<()> {
 
 /// A far store, an origin, and some processes.
 struct Scene {
-    far: Server,
+    /// Held so that it lives.
+    _far: Server,
     origin: Server,
     nodes: Vec<Process>,
 }
@@ -153,7 +154,7 @@ impl Scene {
         let mut settings = vec![(FAR, format!("{}?timeout=5s", far.url())), (ORIGIN, origin.url())];
         settings.extend(mutation.map(|name| (MUTATION, name.to_owned())));
         let nodes = (0..nodes).map(|_| Process::spawn("cache", settings.clone())).collect::<Result<Vec<_>, _>>()?;
-        let scene = Self { far, origin, nodes };
+        let scene = Self { _far: far, origin, nodes };
         (0..scene.nodes.len()).try_for_each(|node| scene.hears(node, "ready").map(drop))?;
         Ok(scene)
     }

@@ -42,7 +42,7 @@ pub const DEFAULT_MAX_VALUE: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// See [`ErrorKind`](crate::ErrorKind). No method waits without a deadline: a store that talks to a network ends
+/// See [`ErrorKind`]. No method waits without a deadline: a store that talks to a network ends
 /// every call with `Timeout` at the latest when its configured deadline has passed.
 #[async_trait]
 pub trait CacheService: Debug + Send + Sync + 'static {

@@ -33,10 +33,6 @@ pub enum Freshness {
 pub enum StaleReason {
     /// The far store can't be heard, and the outage window allows it.
     Unconfirmed,
-    /// Past its ttl, served by fail-safe.
-    Expired,
-    /// Expired by [`expire`](crate::Cache::expire), served by fail-safe.
-    Softened,
     /// The value kept changing while it was loaded, until the load's deadline.
     Contended,
 }

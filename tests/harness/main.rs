@@ -3,6 +3,8 @@
 //! Each process stands behind its own TCP proxy. The origin is a counter a key, so every value is a version. The same
 //! binary is the controller and, in the role `node`, a process of a history.
 
+#![expect(clippy::future_not_send, reason = "the controller is one future on one thread")]
+
 mod broken;
 mod check;
 mod faults;

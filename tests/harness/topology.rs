@@ -9,8 +9,7 @@ pub(crate) struct Topology(Server);
 
 impl Topology {
     pub(crate) fn spawn(binary: Option<&std::path::Path>) -> io::Result<Self> {
-        let builder = Server::builder();
-        Ok(Self(binary.map_or_else(|| Server::builder(), |path| builder.binary(path)).spawn()?))
+        Ok(Self(binary.map_or_else(Server::builder, |path| Server::builder().binary(path)).spawn()?))
     }
 
     pub(crate) const fn primary(&self) -> &Server {
