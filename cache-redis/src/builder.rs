@@ -37,6 +37,7 @@ use crate::{Redis, Tracking, error};
 /// | `sentinels` | the sentinels to ask for the primary, as `host:port,host:port` | none |
 /// | `master` | the name that the sentinels know the primary by | none |
 /// | `sentinel_username`, `sentinel_password` | the login at the sentinels | none |
+/// | `cluster` | whether the server is a node of a cluster; needs Redis 7 or Valkey | `false` |
 /// | `ca` | a file of trusted certificates, pem | the system's |
 /// | `cert`, `key` | files of the client's certificate and key, pem | none |
 /// | `server_name` | the name that the servers' certificates must have | each one's host |
@@ -50,6 +51,9 @@ pub struct RedisBuilder {
     host: Option<String>,
     port: Option<u16>,
     unix: Option<PathBuf>,
+    cluster: bool,
+    /// The nodes of a cluster that a url named.
+    nodes: Vec<Endpoint>,
     sentinels: Vec<Endpoint>,
     master: Option<String>,
     sentinel_username: Option<String>,
@@ -69,6 +73,7 @@ impl RedisBuilder {
     /// Forms: `redis://[[user]:password@]host[:port][/db][?option=value&...]`, `rediss://` for TLS,
     /// `redis+unix:///path/to/socket[?db=0&...]` or `unix://`,
     /// `redis+sentinel://[[user]:password@]host[:port],host[:port]/master[/db][?...]`, `rediss+sentinel://` for TLS.
+    /// `redis+cluster://[[user]:password@]host[:port],host[:port][?...]`, `rediss+cluster://` for TLS.
     /// `valkey` instead of `redis` means the same. The login is the servers'; the sentinels' own is an option.
     /// Special characters in user and password are percent-encoded.
     pub fn url(mut self, url: impl AsRef<str>) -> Self {
@@ -88,6 +93,7 @@ impl RedisBuilder {
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.host = Some(host.into());
         self.unix = None;
+        self.nodes.clear();
         self
     }
 
@@ -100,6 +106,15 @@ impl RedisBuilder {
     /// The path of the server's unix socket, instead of host and port.
     pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.unix = Some(path.into());
+        self
+    }
+
+    /// Takes the server for one node of a cluster; the others are found through it. Needs Redis 7 or Valkey.
+    ///
+    /// Every key, and every line of changes, goes to the node that owns its slot. Keys of one atomic call must share a
+    /// slot, which a hash tag gives them: a tiered cache needs more than one bucket. Batches are parted by slot.
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
         self
     }
 
@@ -327,13 +342,16 @@ impl RedisBuilder {
 
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, unix, sentinels, master, sentinel_username, sentinel_password, .. } = self;
+        let Self { host, port, unix, cluster, nodes, sentinels, master, sentinel_username, sentinel_password, .. } =
+            self;
         let Self { username, password, db, tls, settings, knobs, faults, .. } = self;
         let set = |secret: &Option<Secret>| if secret.is_some() { "set" } else { "not set" };
         f.debug_struct("RedisBuilder")
             .field("host", host)
             .field("port", port)
             .field("unix", unix)
+            .field("cluster", cluster)
+            .field("nodes", nodes)
             .field("sentinels", sentinels)
             .field("master", master)
             .field("sentinel_username", sentinel_username)

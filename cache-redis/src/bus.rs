@@ -12,7 +12,7 @@ use cache_core::{
 
 use crate::connect::{SubEvent, Subscriber, TrackEvent, Tracker};
 use crate::error::{fault, unexpected};
-use crate::script::{self, PUBLISH, Script, within};
+use crate::script::{self, Script, within};
 use crate::service::{Redis, checked, millis, sized};
 use crate::tracking::{Tracking, prefixes};
 
@@ -36,6 +36,8 @@ impl Bus for Redis {
         if keys.is_empty() {
             return Err(invalid("a change needs a key"));
         }
+        let step = [line.seq.as_str(), line.channel.as_str()].into_iter().chain(keys.iter().copied());
+        self.link().together(step).map_err(|error| error.with_operation("change"))?;
         let put = |script: &'static Script, frame: &Bytes| {
             sized(frame.len(), self.max_value(), "change")?;
             if keys.len() == 1 { Ok(script) } else { Err(invalid("a put takes exactly one key")) }
@@ -70,7 +72,7 @@ impl Bus for Redis {
 
     async fn bump(&self, line: &Line, node: NodeId, tag: u64, period: u64, span: Duration) -> Result<u64> {
         let keep = keep(span, "bump")?;
-        let call = script::BUMP.on(&hashes(line, period, "bump")?).arg(PUBLISH).arg(&line.channel);
+        let call = script::BUMP.on(&hashes(line, period, "bump")?).arg(self.link().publish()).arg(&line.channel);
         call.arg(node.to_string()).arg(field(tag)).arg(keep).run(self.link(), "bump").await
     }
 
@@ -106,11 +108,11 @@ impl Bus for Redis {
     /// Refused by a replica everywhere; by a primary that lost its replicas (`min-replicas-to-write`) from Redis 7 on.
     async fn beat(&self, line: &Line) -> Result<Beat> {
         checked(&line.seq, "beat")?;
-        let (seq, created, server_ms): (Option<Bytes>, bool, u64) =
-            script::BEAT.on(&[&line.seq]).run(self.link(), "beat").await?;
+        let ((seq, created, server_ms), run): ((Option<Bytes>, bool, u64), u64) =
+            script::BEAT.on(&[&line.seq]).run_at(self.link(), "beat").await?;
         // bytes that are no number are no sequence; the next change replaces them
         let seq = seq.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
-        Ok(Beat { seq, created, server_ms, run: self.link().run() })
+        Ok(Beat { seq, created, server_ms, run })
     }
 
     /// One connection, and with [`Tracking::Bcast`] a second one; the two report gaps of their own, and the end of a
@@ -150,7 +152,7 @@ impl Redis {
         frame: &Bytes,
     ) -> Result<Applied> {
         let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
-        let call = script.on(&names).arg(PUBLISH).arg(&line.channel).arg(node.to_string());
+        let call = script.on(&names).arg(self.link().publish()).arg(&line.channel).arg(node.to_string());
         let (n, stored, removed) = call.arg(ms).arg(&frame[..]).run(self.link(), "change").await?;
         Ok(Applied { n, stored, removed })
     }

@@ -26,6 +26,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same for a single server at `endpoint`.
+    pub(crate) fn at(&self, endpoint: &Endpoint) -> Self {
+        Self { endpoint: endpoint.clone(), topology: Topology::Single, ..self.clone() }
+    }
+
     /// Connects; as [`RedisBuilder::connect`].
     ///
     /// # Errors
@@ -41,7 +46,7 @@ impl Config {
 }
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
@@ -64,6 +69,8 @@ pub(crate) enum Topology {
     Single,
     /// The primary that sentinels name.
     Sentinel(Sentinels),
+    /// The nodes of the cluster that these are of.
+    Cluster(Vec<Endpoint>),
 }
 
 /// Whom to ask for which primary.

@@ -10,7 +10,7 @@ use cache_core::{CacheService, ErrorKind, Found, Frame, Header, Lease, Leases, R
 use redis::{FromRedisValue, Value};
 
 use crate::error::{fault, map, unexpected};
-use crate::script::{self, PUBLISH, within};
+use crate::script::{self, within};
 use crate::service::{Redis, checked, millis, sized};
 
 #[async_trait]
@@ -68,7 +68,7 @@ impl Leases for Redis {
         sized(frame.len(), self.max_value(), "fill")?;
         let ttl = millis(ttl, "fill")?;
         let call = script::FILL.on(&[key]).arg(&token.to_bytes()[..]).arg(&frame[..]).arg(ttl);
-        call.arg(channel).arg(PUBLISH).run(self.link(), "fill").await
+        call.arg(channel).arg(self.link().publish()).run(self.link(), "fill").await
     }
 
     async fn refresh(&self, key: &str, seen: Stamp, frame: Bytes, ttl: Duration) -> Result<bool> {
@@ -81,7 +81,7 @@ impl Leases for Redis {
 
     async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool> {
         checked(key, "release")?;
-        let call = script::RELEASE.on(&[key]).arg(&token.to_bytes()[..]).arg(channel).arg(PUBLISH);
+        let call = script::RELEASE.on(&[key]).arg(&token.to_bytes()[..]).arg(channel).arg(self.link().publish());
         call.run(self.link(), "release").await
     }
 

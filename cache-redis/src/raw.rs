@@ -15,6 +15,9 @@ use crate::connect::{Failure, Link, Request};
 /// within the timeout, which [`with_timeout`](Self::with_timeout) changes for this handle; a blocking command delays
 /// every other raw command until the server has answered it. Keys are physical.
 ///
+/// In a cluster a command goes to the owner of its first key, or to any primary if it has none; a pipeline's keys must
+/// share a slot.
+///
 /// ```no_run
 /// # async fn doc(redis: cache_redis::Redis) -> redis::RedisResult<()> {
 /// use redis::AsyncCommands;

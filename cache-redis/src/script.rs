@@ -9,9 +9,6 @@ use tokio::time::timeout;
 use crate::connect::Link;
 use crate::error;
 
-/// How scripts publish. A parameter of theirs, since a sharded channel takes another verb.
-pub(crate) const PUBLISH: &str = "PUBLISH";
-
 /// A script and, once it was used, its SHA-1 in hex.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -102,8 +99,13 @@ impl Call {
     /// Runs it: one round trip, or two when the server has lost the script. Then the text is sent along, which
     /// stores it again and needs no more permission than running it.
     pub(crate) async fn run<T: FromRedisValue>(self, link: &Link, operation: &'static str) -> Result<T> {
-        match link.call(operation, &self.command).await {
-            Err(error) if error.reply() == Some(Reply::NoScript) => link.call(operation, &self.with_text()).await,
+        self.run_at(link, operation).await.map(|(value, _)| value)
+    }
+
+    /// As [`run`](Self::run), with the run of the server that it ran on.
+    pub(crate) async fn run_at<T: FromRedisValue>(self, link: &Link, operation: &'static str) -> Result<(T, u64)> {
+        match link.call_run(operation, &self.command).await {
+            Err(error) if error.reply() == Some(Reply::NoScript) => link.call_run(operation, &self.with_text()).await,
             answer => answer,
         }
     }

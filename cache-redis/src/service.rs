@@ -21,7 +21,7 @@ const CHUNK: usize = 256;
 /// A pipeline of writes is cut after this many bytes of values.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A cache on a Redis, Valkey or Dragonfly server.
+/// A cache on a Redis, Valkey or Dragonfly server, on the primary that sentinels name, or on a cluster.
 ///
 /// A handle: clones share the same connections. The last one dropped closes them.
 #[derive(Clone, Debug)]
@@ -71,9 +71,44 @@ impl Redis {
         &self.link
     }
 
+    /// Removes `keys` by `verb`, parted as one command may take them; how many there were.
+    pub(crate) async fn remove<K>(&self, operation: &'static str, verb: &'static str, keys: &[K]) -> Result<u64>
+    where
+        K: AsRef<[u8]> + Sync,
+    {
+        let parts = self.link().parts(keys);
+        let chunks = parts.iter().flat_map(|part| part.chunks(CHUNK)).map(|chunk| async move {
+            let mut command = cmd(verb);
+            for key in chunk.iter().filter_map(|i| keys.get(*i)) {
+                command.arg(key.as_ref());
+            }
+            self.link().call::<u64>(operation, &command).await
+        });
+        Ok(try_join_all(chunks).await?.into_iter().sum())
+    }
+
     pub(crate) fn plain_set(&self) -> &AtomicBool {
         &self.plain_set
     }
+}
+
+/// The writes of `entries` as pipelines of bounded size.
+fn pipes<'e>(entries: impl Iterator<Item = &'e (&'e str, Bytes)>, millis: u64) -> Vec<Pipeline> {
+    let mut pipes = Vec::new();
+    let mut pipe = Pipeline::new();
+    let mut bytes = 0;
+    for (key, value) in entries {
+        if pipe.len() == CHUNK || (bytes + value.len() > CHUNK_BYTES && !pipe.is_empty()) {
+            pipes.push(std::mem::take(&mut pipe));
+            bytes = 0;
+        }
+        bytes += value.len();
+        pipe.cmd("SET").arg(*key).arg(&value[..]).arg("PX").arg(millis).ignore();
+    }
+    if !pipe.is_empty() {
+        pipes.push(pipe);
+    }
+    pipes
 }
 
 pub(crate) fn checked(key: &str, operation: &'static str) -> Result<()> {
@@ -124,15 +159,28 @@ impl CacheService for Redis {
         for key in keys {
             checked(key, "get_many")?;
         }
-        let chunks = keys.chunks(CHUNK).map(|chunk| async move {
-            let values: Vec<Option<Bytes>> = self.link().call("get_many", cmd("MGET").arg(chunk)).await?;
+        let parts = self.link().parts(keys);
+        let chunks = parts.iter().flat_map(|part| part.chunks(CHUNK)).map(|chunk| async move {
+            let mut command = cmd("MGET");
+            for key in chunk.iter().filter_map(|i| keys.get(*i)) {
+                command.arg(*key);
+            }
+            let values: Vec<Option<Bytes>> = self.link().call("get_many", &command).await?;
             if values.len() == chunk.len() {
-                return Ok(values);
+                return Ok((chunk, values));
             }
             let text = format!("{} values came for {} keys", values.len(), chunk.len());
             Err(fault(ErrorKind::Other, text).with_operation("get_many"))
         });
-        Ok(try_join_all(chunks).await?.into_iter().flatten().collect())
+        let mut all = vec![None; keys.len()];
+        for (chunk, values) in try_join_all(chunks).await? {
+            for (i, value) in chunk.iter().zip(values) {
+                if let Some(place) = all.get_mut(*i) {
+                    *place = value;
+                }
+            }
+        }
+        Ok(all)
     }
 
     async fn set_many(&self, entries: &[(&str, Bytes)], ttl: Duration) -> Result<()> {
@@ -141,39 +189,24 @@ impl CacheService for Redis {
             checked(key, "set_many")?;
             sized(value.len(), self.max_value, "set_many")?;
         }
-        let mut pipes = Vec::new();
-        let mut pipe = Pipeline::new();
-        let mut bytes = 0;
-        for (key, value) in entries {
-            if pipe.len() == CHUNK || (bytes + value.len() > CHUNK_BYTES && !pipe.is_empty()) {
-                pipes.push(std::mem::take(&mut pipe));
-                bytes = 0;
-            }
-            bytes += value.len();
-            pipe.cmd("SET").arg(*key).arg(&value[..]).arg("PX").arg(millis).ignore();
-        }
-        if !pipe.is_empty() {
-            pipes.push(pipe);
-        }
-        let all = async {
+        let keys: Vec<&str> = entries.iter().map(|(key, _)| *key).collect();
+        let parts = self.link().parts(&keys);
+        let all = try_join_all(parts.iter().map(|part| async move {
             // in order, so that the last of duplicate keys wins
-            for pipe in pipes {
+            for pipe in pipes(part.iter().filter_map(|i| entries.get(*i)), millis) {
                 let () = self.link().pipe("set_many", &pipe).await?;
             }
             Ok(())
-        };
+        }));
         let span = self.link().config().knobs.timeout;
-        timeout(span, all).await.unwrap_or_else(|_| Err(error::timeout("set_many", span)))
+        timeout(span, all).await.unwrap_or_else(|_| Err(error::timeout("set_many", span))).map(drop)
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
         for key in keys {
             checked(key, "delete_many")?;
         }
-        let chunks = keys
-            .chunks(CHUNK)
-            .map(|chunk| async move { self.link().call::<u64>("delete_many", cmd("DEL").arg(chunk)).await });
-        Ok(try_join_all(chunks).await?.into_iter().sum())
+        self.remove("delete_many", "DEL", keys).await
     }
 
     fn leases(&self) -> Option<&dyn Leases> {

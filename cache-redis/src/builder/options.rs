@@ -30,6 +30,7 @@ pub(super) const OPTIONS: &[(&str, Setter)] = &[
     ("keepalive", |b, v| set(&mut b.knobs.keepalive, span(v))),
     ("user_timeout", |b, v| set(&mut b.knobs.user_timeout, span(v))),
     ("db", |b, v| set(&mut b.db, number(v).map(Some))),
+    ("cluster", |b, v| set(&mut b.cluster, flag(v))),
     ("sentinels", |b, v| set(&mut b.sentinels, place::list(v.split(','), place::SENTINEL))),
     ("master", |b, v| {
         b.master = Some(v.to_owned());

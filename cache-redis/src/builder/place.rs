@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::RedisBuilder;
+use crate::Tracking;
 use crate::config::{Endpoint, Sentinels, Topology};
 
 /// The ports that servers and sentinels listen on by default.
@@ -45,6 +46,9 @@ pub(super) fn find(builder: &RedisBuilder, tls: bool, faults: &mut Vec<String>) 
     if builder.sentinel_username.is_some() || builder.sentinel_password.is_some() {
         faults.push("a sentinel login is set without sentinels; set sentinels and master".to_owned());
     }
+    if builder.cluster {
+        return cluster(builder, faults);
+    }
     if let Some(path) = &builder.unix {
         if path.as_os_str().is_empty() {
             faults.push("the socket's path is empty; write redis+unix:///path/to/socket".to_owned());
@@ -68,6 +72,24 @@ fn server(builder: &RedisBuilder, faults: &mut Vec<String>) -> Endpoint {
     Endpoint::Tcp { host, port: builder.port.unwrap_or(SERVER) }
 }
 
+fn cluster(builder: &RedisBuilder, faults: &mut Vec<String>) -> (Endpoint, Topology) {
+    if builder.unix.is_some() {
+        faults.push("a cluster and a unix socket exclude each other; drop one".to_owned());
+    }
+    if builder.db.is_some_and(|db| db != 0) {
+        faults.push("a cluster has only database 0; drop db".to_owned());
+    }
+    if builder.knobs.tracking != Tracking::Off {
+        faults.push("keys of a cluster can't be tracked; set tracking to off".to_owned());
+    }
+    let mut nodes = builder.nodes.clone();
+    if nodes.is_empty() {
+        nodes.push(server(builder, faults));
+    }
+    let first = nodes.first().cloned().unwrap_or_else(|| server(builder, faults));
+    (first, Topology::Cluster(nodes))
+}
+
 fn sentinels(builder: &RedisBuilder, faults: &mut Vec<String>) -> (Endpoint, Topology) {
     let master = builder.master.clone().unwrap_or_default();
     if master.is_empty() || master.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -76,6 +98,9 @@ fn sentinels(builder: &RedisBuilder, faults: &mut Vec<String>) -> (Endpoint, Top
     }
     if builder.unix.is_some() {
         faults.push("sentinels and a unix socket exclude each other; drop one".to_owned());
+    }
+    if builder.cluster {
+        faults.push("sentinels and a cluster exclude each other; drop one".to_owned());
     }
     if builder.sentinel_username.is_some() && builder.sentinel_password.is_none() {
         faults.push("sentinel_username is set without sentinel_password; set both".to_owned());
@@ -98,6 +123,7 @@ pub(super) fn hosts<'a>(endpoint: &'a Endpoint, topology: &'a Topology) -> Vec<&
     let all = match topology {
         Topology::Single => std::slice::from_ref(endpoint),
         Topology::Sentinel(sentinels) => &sentinels.endpoints,
+        Topology::Cluster(nodes) => nodes,
     };
     let host = |endpoint: &'a Endpoint| match endpoint {
         Endpoint::Tcp { host, .. } => Some(host.as_str()),

@@ -37,6 +37,8 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
         _ => return strange(builder),
     };
     builder.unix = None;
+    builder.cluster = form == "cluster";
+    builder.nodes.clear();
     builder.sentinels.clear();
     builder.master = None;
     builder.tls = Some(tls);
@@ -44,6 +46,7 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
         "" if base == "unix" => path(builder, &url),
         "unix" if !tls => path(builder, &url),
         "" => host(builder, &url),
+        "cluster" => nodes(builder, &url, more.as_deref()),
         "sentinel" => sentinels(builder, &url, more.as_deref()),
         _ => return strange(builder),
     }
@@ -56,18 +59,29 @@ pub(super) fn url(builder: &mut RedisBuilder, text: &str) {
 
 /// What looks like a scheme may be the user of a url without one, so it is not repeated.
 fn strange(builder: &mut RedisBuilder) {
-    builder.faults.push("scheme is not known; use redis, rediss, redis+sentinel or redis+unix".to_owned());
+    builder
+        .faults
+        .push("scheme is not known; use redis, rediss, redis+sentinel, redis+cluster or redis+unix".to_owned());
 }
 
 /// Takes a list of hosts apart where the scheme allows one: a url has a single host. The url with the first, and the
 /// whole list.
 fn split(text: &str) -> (Cow<'_, str>, Option<String>) {
-    let parts = text.split_once("://").filter(|(scheme, _)| scheme.ends_with("+sentinel"));
+    let parts =
+        text.split_once("://").filter(|(scheme, _)| scheme.ends_with("+sentinel") || scheme.ends_with("+cluster"));
     let Some((scheme, rest)) = parts else { return (text.into(), None) };
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let first = hosts.split(',').next().unwrap_or("");
     (format!("{scheme}://{login}{first}{tail}").into(), Some(hosts.to_owned()))
+}
+
+fn nodes(builder: &mut RedisBuilder, url: &Url, hosts: Option<&str>) {
+    match place::list(hosts.unwrap_or("").split(','), place::SERVER) {
+        Ok(list) => builder.nodes = list,
+        Err(form) => builder.faults.push(format!("what stands before the path {form}")),
+    }
+    database(builder, url.path().trim_start_matches('/'));
 }
 
 fn sentinels(builder: &mut RedisBuilder, url: &Url, hosts: Option<&str>) {
@@ -175,6 +189,7 @@ pub(super) fn env(builder: &mut RedisBuilder, read: impl Fn(&str) -> Option<OsSt
     take("REDIS_HOST", &mut |b, v| {
         b.host = Some(v);
         b.unix = None;
+        b.nodes.clear();
         Ok(())
     });
     take("REDIS_PORT", &mut |b, v| {

@@ -70,7 +70,7 @@ fn sentinels_come_from_urls_options_and_builders() {
             let login = (username.is_some(), password.as_ref().map(|password| password.0.clone()));
             (format!("{}: {} {}", place(&config), list.join(","), master), login)
         }
-        Topology::Single => panic!("{config:?}"),
+        _ => panic!("{config:?}"),
     };
     let expected = "ann:pw@a:26379/2: a:26379,[::1]:7000,c:7001 my";
     let url = "redis+sentinel://ann:pw@a,[::1]:7000,c:7001/my/2";
@@ -92,6 +92,25 @@ fn sentinels_come_from_urls_options_and_builders() {
     let tls = from_url("rediss+sentinel://a,b/my?verify=no").unwrap();
     assert!(tls.tls.is_some());
     assert_eq!(from_url("redis+sentinel://a,b/m%20y").unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
+fn clusters_come_from_urls_options_and_builders() {
+    let read = |builder: RedisBuilder| match builder.build().map(|config| config.topology) {
+        Ok(Topology::Cluster(nodes)) => nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        other => panic!("{other:?}"),
+    };
+    let url = |url: &str| RedisBuilder::default().url(url);
+    assert_eq!(read(url("redis+cluster://ann:pw@a,[::1]:7000,c:7001")), "a:6379,[::1]:7000,c:7001");
+    assert_eq!(read(url("valkey+cluster://a")), "a:6379");
+    assert_eq!(read(url("rediss+cluster://a,b/0?verify=no")), "a:6379,b:6379");
+    assert_eq!(read(url("redis://a:7000?cluster=true")), "a:7000");
+    assert_eq!(read(from_env(&[("REDIS_HOST", "a"), ("REDIS_CLUSTER", "1")])), "a:6379");
+    assert_eq!(read(Redis::builder().host("a").port(7000).cluster()), "a:7000");
+    // the last word counts
+    assert_eq!(read(url("redis+cluster://a,b").host("c")), "c:6379");
+    assert_eq!(url("redis+cluster://a,b").url("redis://c").build().unwrap().topology, Topology::Single);
+    assert_eq!(url("redis+cluster://a").url("redis+sentinel://b/m").build().unwrap().endpoint.to_string(), "b:26379");
 }
 
 #[test]
@@ -140,6 +159,13 @@ fn mistakes_in_urls_are_named() {
         ("redis://h?master=m", "master is set without sentinels"),
         ("redis://h?sentinels=a/b&master=m", "sentinels is a list"),
         ("redis://h?sentinel_password=x", "a sentinel login is set without sentinels"),
+        ("redis+cluster://a,b:x", "before the path is a list"),
+        ("redis+cluster://a,b/2", "only database 0"),
+        ("redis+cluster://a?tracking=bcast", "can't be tracked"),
+        ("redis://h/2?cluster=true", "only database 0"),
+        ("redis://h?cluster=perhaps", "cluster is true or false"),
+        ("redis+unix:///x?cluster=yes", "a cluster and a unix socket exclude each other"),
+        ("redis+sentinel://a/m?cluster=yes", "sentinels and a cluster exclude each other"),
         ("sentinel://a/m", "scheme is not known"),
         ("redis+nope://a/m", "scheme is not known"),
         ("redis://h?timeout=5", "timeout is a time such as 250ms"),
@@ -263,6 +289,9 @@ fn secrets_never_show() {
         format!("redis+sentinel://ann:1/{SECRET}@h,g/m"),
         format!("redis+sentinel://ann:1?{SECRET}@h,g/m"),
         format!("redis+sentinel://:{SECRET}"),
+        format!("redis+cluster://:{SECRET}@h,g"),
+        format!("redis+cluster://:a/{SECRET}@h,g"),
+        format!("redis+cluster://:{SECRET}"),
     ] {
         let builder = Redis::builder().url(&url);
         texts.push(format!("{builder:?}"));
@@ -290,7 +319,7 @@ proptest! {
 
     #[test]
     fn no_likely_url_panics(
-        scheme in "(redis\\+sentinel|redis|rediss|redis\\+unix|unix|valkey)",
+        scheme in "(redis\\+sentinel|rediss?\\+cluster|redis|rediss|redis\\+unix|unix|valkey)",
         rest in "[a-z0-9:@/?&=%#.\\[\\],_ é\u{0}-]{0,40}",
         option in "(timeout|max_value|db|ca|verify|grace|x)",
         value in "[0-9a-zµ%+-]{0,20}",

@@ -202,7 +202,7 @@ fn slow(span: Duration, config: &Config) -> Error {
     let what =
         if config.tls.is_some() { "address, firewall and that the port speaks tls" } else { "address and firewall" };
     let place = match &config.topology {
-        Topology::Single => config.endpoint.to_string(),
+        Topology::Single | Topology::Cluster(_) => config.endpoint.to_string(),
         Topology::Sentinel(_) => "the primary that the sentinels name".to_owned(),
     };
     let span = span.as_millis();

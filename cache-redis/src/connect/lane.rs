@@ -60,6 +60,7 @@ pub(super) enum State {
 pub(super) struct Live {
     connection: MultiplexedConnection,
     generation: u64,
+    run: u64,
 }
 
 /// What goes over a lane in one round trip.
@@ -156,19 +157,19 @@ impl Lane {
         matches!(&*self.shared.state.borrow(), State::Up(_))
     }
 
-    /// Sends `request`; the reply, or why there is none, within `span`.
-    pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> Result<Value, Failure> {
+    /// Sends `request`; the reply, or why there is none, within `span`, and the server's run, 0 if unknown.
+    pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> (Result<Value, Failure>, u64) {
         let began = Instant::now();
         let _call = Call::begin(&self.shared.calls);
-        let mut generation = 0;
+        let (mut generation, mut run) = (0, 0);
         let work = async {
             let mut live = self.live().await.map_err(Failure::Down)?;
-            generation = live.generation;
+            (generation, run) = (live.generation, live.run);
             request.send(&mut live.connection).await.map_err(Failure::Driver)
         };
         let answer = timeout(span, work).await.unwrap_or(Err(Failure::Late));
         self.shared.learn(&answer, generation, began);
-        answer
+        (answer, run)
     }
 
     async fn live(&self) -> Result<Live> {
@@ -216,7 +217,7 @@ impl Shared {
         self.strikes.store(0, Ordering::Release);
         self.run.store(run, Ordering::Release);
         self.generation.store(generation, Ordering::Release);
-        self.state.send_replace(State::Up(Live { connection: connection.clone(), generation }));
+        self.state.send_replace(State::Up(Live { connection: connection.clone(), generation, run }));
         tracing::debug!(lane = self.label, endpoint = %place.endpoint, generation, "connected");
         Tended { connection, driver, generation, since: Instant::now(), place }
     }

@@ -1,35 +1,36 @@
-//! The connections of one server as one thing to send commands on.
+//! A server, or all servers of a cluster, as one thing to send commands on.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result};
+use cache_core::{Error, Result};
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
+use super::cluster::{self, Cluster};
 use super::handshake::Connector;
-use super::lane::{Failure, Lane, Request};
-use super::large::{self, LARGE, LargeKeys};
+use super::lane::{Failure, Request};
+use super::node::{Node, Outcome, Parcel};
 use super::subscriber::{self, Subscriber};
 use super::tracker::{self, Tracker};
-use crate::config::Config;
+use crate::config::{Config, Topology};
 use crate::error;
 
-/// A server's connections: small commands share one pipeline, large values take another, each subscription has its
-/// own.
+/// The connections to a server or to a cluster's.
 ///
-/// Cheap to clone. Every call ends within the configured timeout, and none is sent twice.
+/// Cheap to clone. Every call ends within the configured timeout, and none is sent twice unless a server has said that
+/// it did not run.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
-    connector: Arc<Connector>,
-    commands: Box<[Lane]>,
-    next: AtomicUsize,
-    bulk: Lane,
-    raw: Lane,
-    large: LargeKeys,
+    config: Config,
+    way: Way,
+}
+
+enum Way {
+    One(Arc<Node>),
+    Cluster(Cluster),
 }
 
 impl Link {
@@ -38,104 +39,137 @@ impl Link {
     /// `scripts` are loaded into the server's script cache on every fresh connection before it is given out; a user
     /// without permission to do so is served without, so a caller must still handle `NOSCRIPT`.
     pub(crate) async fn connect(config: Config, scripts: &'static [&'static str]) -> Result<Self> {
-        let connections = config.knobs.connections.max(1);
-        let connector = Arc::new(Connector::new(config, scripts));
-        let first = Lane::open(Arc::clone(&connector), "commands").await;
-        let mut commands = vec![first.map_err(|error| error.with_operation("connect"))?];
-        commands.resize_with(connections, || Lane::lazy(Arc::clone(&connector), "commands"));
-        Ok(Self(Arc::new(Inner {
-            commands: commands.into(),
-            next: AtomicUsize::new(0),
-            bulk: Lane::lazy(Arc::clone(&connector), "bulk"),
-            raw: Lane::lazy(Arc::clone(&connector), "raw"),
-            large: LargeKeys::new(),
-            connector,
-        })))
+        let way = match &config.topology {
+            Topology::Single | Topology::Sentinel(_) => {
+                let connector = Arc::new(Connector::new(config.clone(), scripts));
+                Node::open(connector).await.map(|node| Way::One(Arc::new(node)))
+            }
+            Topology::Cluster(seeds) => Cluster::connect(&config, seeds, scripts).await.map(Way::Cluster),
+        };
+        let way = way.map_err(|error| error.with_operation("connect"))?;
+        Ok(Self(Arc::new(Inner { config, way })))
     }
 
     /// The configuration that the link was made from.
     pub(crate) fn config(&self) -> &Config {
-        &self.0.connector.config
+        &self.0.config
     }
 
     /// Sends one command. One round trip; ends within the configured timeout.
     pub(crate) async fn call<T: FromRedisValue>(&self, operation: &'static str, cmd: &Cmd) -> Result<T> {
-        let key = large::key_hash(cmd);
-        let large = large::size(cmd) > LARGE;
-        self.route(operation, Request::One(cmd), key, large).await
+        self.call_run(operation, cmd).await.map(|(value, _)| value)
     }
 
-    /// Sends a pipeline. One round trip for all of it; ends within the configured timeout.
+    /// As [`call`](Self::call), with the run of the server that answered: it changes on restart and on failover, and
+    /// when a cluster's slot moves; 0 if unknown.
+    pub(crate) async fn call_run<T: FromRedisValue>(&self, operation: &'static str, cmd: &Cmd) -> Result<(T, u64)> {
+        let outcome = self.send(Parcel::one(cmd), self.config().knobs.timeout).await;
+        self.unpack(operation, outcome)
+    }
+
+    /// Sends one command to one of [`servers`](Self::servers).
+    pub(crate) async fn call_at<T: FromRedisValue>(
+        &self,
+        server: &Node,
+        operation: &'static str,
+        cmd: &Cmd,
+    ) -> Result<T> {
+        let outcome = server.send(Parcel::one(cmd), self.config().knobs.timeout).await;
+        self.unpack(operation, outcome).map(|(value, _)| value)
+    }
+
+    /// Sends a pipeline, whose keys are of one slot in a cluster. One round trip for all of it; ends within the
+    /// configured timeout.
     ///
     /// The first server error among the replies is the call's error, unless the pipeline ignores errors.
     pub(crate) async fn pipe<T: FromRedisValue>(&self, operation: &'static str, pipe: &Pipeline) -> Result<T> {
-        let key = pipe.cmd_iter().next().and_then(large::key_hash);
-        let large = pipe.cmd_iter().map(large::size).sum::<usize>() > LARGE;
-        self.route(operation, Request::Many(pipe), key, large).await
+        let outcome = self.send(Parcel::many(pipe), self.config().knobs.timeout).await;
+        self.unpack(operation, outcome).map(|(value, _)| value)
     }
 
-    /// Identifies the run of the server behind the current command connection; changes on restart and failover,
-    /// 0 if unknown. Costs nothing.
+    /// The server, or every primary of a cluster.
+    pub(crate) fn servers(&self) -> Vec<Arc<Node>> {
+        match &self.0.way {
+            Way::One(node) => vec![Arc::clone(node)],
+            Way::Cluster(cluster) => cluster.primaries(),
+        }
+    }
+
+    /// How scripts publish: in a cluster a channel belongs to a slot, as a key does.
+    pub(crate) fn publish(&self) -> &'static str {
+        match &self.0.way {
+            Way::One(_) => "PUBLISH",
+            Way::Cluster(_) => "SPUBLISH",
+        }
+    }
+
+    /// Parts `keys` so that one command may take each part: lists of indices, in order; one list outside a cluster.
+    pub(crate) fn parts<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Vec<usize>> {
+        match &self.0.way {
+            Way::One(_) => vec![(0..keys.len()).collect()],
+            Way::Cluster(_) => cluster::parts(keys),
+        }
+    }
+
+    /// Refuses keys that one atomic step can't take.
+    pub(crate) fn together<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<()> {
+        match &self.0.way {
+            Way::Cluster(_) if !cluster::is_one_slot(keys) => Err(error::server("CROSSSLOT", "")),
+            Way::One(_) | Way::Cluster(_) => Ok(()),
+        }
+    }
+
+    /// Identifies the run of the server behind the first command connection; changes on restart and failover, 0 if
+    /// unknown. Costs nothing.
     pub(crate) fn run(&self) -> u64 {
-        self.0.commands.first().map_or(0, Lane::run)
+        self.servers().first().map_or(0, |node| node.run())
     }
 
     /// Whether the command connection is up.
     #[cfg(test)]
     pub(crate) fn is_up(&self) -> bool {
-        self.0.commands.first().is_some_and(Lane::is_up)
+        self.servers().first().is_some_and(|node| node.is_up())
     }
 
-    /// Opens a subscription on a connection of its own; returns once every channel is confirmed.
+    /// Opens a subscription on connections of its own; returns once every channel is confirmed.
     pub(crate) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
-        subscriber::open(Arc::clone(&self.0.connector), channels).await
+        match &self.0.way {
+            Way::One(node) => subscriber::open(Arc::clone(node.connector()), channels).await,
+            Way::Cluster(cluster) => cluster.subscribe(channels).await,
+        }
     }
 
     /// Asks for the names of all keys written under `prefixes`, on a connection of its own; returns once confirmed.
     pub(crate) async fn track(&self, prefixes: Vec<String>) -> Result<Tracker> {
-        tracker::open(Arc::clone(&self.0.connector), prefixes).await
+        match &self.0.way {
+            Way::One(node) => tracker::open(Arc::clone(node.connector()), prefixes).await,
+            Way::Cluster(_) => Err(error::config("keys of a cluster can't be tracked; set tracking to off")),
+        }
     }
 
     /// Whether the server refused RESP3, or was not to be asked for it.
     pub(crate) fn is_resp2(&self) -> bool {
-        self.0.connector.is_resp2()
+        self.servers().first().is_some_and(|node| node.connector().is_resp2())
     }
 
     /// Sends over the connection that is kept for [`Raw`](crate::Raw), so that what its user does to the connection
     /// stays there.
     pub(crate) async fn raw(&self, request: Request<'_>, span: Duration) -> Result<Value, Failure> {
-        self.0.raw.send(request, span).await
+        self.send(Parcel::raw(request), span).await.0
     }
 
-    async fn route<T: FromRedisValue>(
-        &self,
-        operation: &'static str,
-        request: Request<'_>,
-        key: Option<u64>,
-        large: bool,
-    ) -> Result<T> {
-        let inner = &*self.0;
-        let bulk = large || key.is_some_and(|key| inner.large.holds(key));
-        let lane = if bulk { Some(&inner.bulk) } else { inner.command() };
-        let span = inner.connector.config.knobs.timeout;
-        let answer = match lane {
-            Some(lane) => lane.send(request, span).await,
-            None => Err(Failure::Down(error::fault(ErrorKind::Closed, "no connection is configured"))),
-        };
+    async fn send(&self, parcel: Parcel<'_>, span: Duration) -> Outcome {
+        match &self.0.way {
+            Way::One(node) => node.send(parcel, span).await,
+            Way::Cluster(cluster) => cluster.send(parcel, span).await,
+        }
+    }
+
+    fn unpack<T: FromRedisValue>(&self, operation: &'static str, (answer, run): Outcome) -> Result<(T, u64)> {
+        let span = self.config().knobs.timeout;
         let value = answer.map_err(|failure| explain(operation, failure, span))?;
-        if let Some(key) = key {
-            inner.large.note(key, large::is_large(&value));
-        }
-        redis::from_redis_value(value).map_err(|cause| error::map(operation, &cause.into()))
-    }
-}
-
-impl Inner {
-    fn command(&self) -> Option<&Lane> {
-        match &*self.commands {
-            [only] => Some(only),
-            lanes => lanes.get(self.next.fetch_add(1, Ordering::Relaxed) % lanes.len().max(1)),
-        }
+        let value = redis::from_redis_value(value).map_err(|cause| error::map(operation, &cause.into()))?;
+        Ok((value, run))
     }
 }
 

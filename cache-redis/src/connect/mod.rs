@@ -1,11 +1,13 @@
 //! Connections that are supervised: opened, watched, rebuilt.
 
 mod backoff;
+mod cluster;
 mod gather;
 mod handshake;
 mod lane;
 mod large;
 mod link;
+mod node;
 mod pushes;
 mod sentinel;
 mod stream;
@@ -18,6 +20,7 @@ mod wire;
 
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::Link;
+pub(crate) use node::Node;
 pub(crate) use subscriber::{SubEvent, Subscriber};
 pub(crate) use tracker::{TrackEvent, Tracker};
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{ErrorKind, Result};
+use cache_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,6 +23,21 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 16 << 20;
 /// How often a buffer that holds too many bytes is looked at.
 const DRAIN: Duration = Duration::from_millis(10);
+
+/// The words of a kind of subscription.
+pub(super) struct Words {
+    command: &'static str,
+    confirmed: &'static str,
+    pub(super) message: &'static str,
+    /// What a server says when it drops a channel by itself.
+    pub(super) left: &'static str,
+}
+
+const PLAIN: Words = Words { command: "SUBSCRIBE", confirmed: "subscribe", message: "message", left: "unsubscribe" };
+
+/// Channels that belong to slots.
+pub(super) const SHARDED: Words =
+    Words { command: "SSUBSCRIBE", confirmed: "ssubscribe", message: "smessage", left: "sunsubscribe" };
 
 /// What a subscription delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,22 +85,25 @@ fn weight(event: &SubEvent) -> usize {
 /// messages has no bound.
 pub(crate) async fn open(connector: Arc<Connector>, channels: Vec<String>) -> Result<Subscriber> {
     if channels.is_empty() {
-        return Err(error::fault(ErrorKind::Invalid, "no channel to subscribe to").with_operation("subscribe"));
+        return Err(no_channel());
     }
-    let (sender, events) = mpsc::channel(MAX_EVENTS);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let outlet = Outlet { sender, waiting: Arc::clone(&waiting), gap: false };
+    let (outlet, subscriber) = Outlet::pair();
     let (ready, first) = oneshot::channel();
     tokio::spawn(supervise(connector, channels, outlet, ready));
     match first.await {
-        Ok(Ok(())) => Ok(Subscriber { events, waiting }),
+        Ok(Ok(())) => Ok(subscriber),
         Ok(Err(error)) => Err(error.with_operation("subscribe")),
         Err(_) => Err(error::fault(ErrorKind::Closed, "the runtime is shutting down").with_operation("subscribe")),
     }
 }
 
+/// The refusal of a subscription to nothing.
+pub(super) fn no_channel() -> Error {
+    error::fault(ErrorKind::Invalid, "no channel to subscribe to").with_operation("subscribe")
+}
+
 /// The writing end of the event buffer. When it is full, messages are dropped and a gap is reported instead.
-struct Outlet {
+pub(super) struct Outlet {
     sender: mpsc::Sender<SubEvent>,
     waiting: Arc<AtomicUsize>,
     /// Messages were dropped and nobody was told yet.
@@ -93,7 +111,29 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn message(&mut self, channel: &Bytes, payload: Bytes) {
+    /// Both ends of an empty buffer.
+    pub(super) fn pair() -> (Self, Subscriber) {
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        (Self { sender, waiting: Arc::clone(&waiting), gap: false }, Subscriber { events, waiting })
+    }
+
+    /// What ends when nobody listens any more.
+    pub(super) fn closed(&self) -> mpsc::Sender<SubEvent> {
+        self.sender.clone()
+    }
+
+    /// Delivers an event that may not be dropped; false if nobody listens any more.
+    pub(super) async fn send(&self, event: SubEvent) -> bool {
+        self.sender.send(event).await.is_ok()
+    }
+
+    /// The gap was reported.
+    pub(super) fn mended(&mut self) {
+        self.gap = false;
+    }
+
+    pub(super) fn message(&mut self, channel: &Bytes, payload: Bytes) {
         let Ok(channel) = std::str::from_utf8(channel) else { return };
         let event = SubEvent::Message { channel: channel.to_owned(), payload };
         let weight = weight(&event);
@@ -109,7 +149,7 @@ impl Outlet {
     }
 
     /// Reports the gap as soon as there is room; for ever pending without one.
-    async fn report(&self) -> bool {
+    pub(super) async fn report(&self) -> bool {
         if !self.gap {
             return std::future::pending().await;
         }
@@ -189,18 +229,23 @@ async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet,
 async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<(Wire, Place)> {
     let work = async {
         let (stream, place) = connector.stream().await?;
-        let wire = confirm(connector, stream, &place.endpoint, channels, outlet).await?;
+        let early = |channel: &Bytes, payload| outlet.message(channel, payload);
+        let wire = confirm(connector, stream, &place.endpoint, channels, &PLAIN, early, |_| {}).await?;
         Ok((wire, place))
     };
     connector.within(work).await
 }
 
-async fn confirm(
+/// Subscribes on an open stream; messages that come before the last confirmation go to `early`, the
+/// text of a refusal to `refused`. The caller bounds the time.
+pub(super) async fn confirm(
     connector: &Connector,
     stream: Stream,
     endpoint: &Endpoint,
     channels: &[String],
-    outlet: &mut Outlet,
+    words: &Words,
+    mut early: impl FnMut(&Bytes, Bytes),
+    refused: impl FnOnce(&str),
 ) -> Result<Wire> {
     let config = &connector.config;
     let mut packed = login(config.username.as_deref(), config.password.as_ref());
@@ -208,7 +253,10 @@ async fn confirm(
     if asked {
         packed.extend(redis::cmd("INFO").arg("replication").get_packed_command());
     }
-    packed.extend(redis::cmd("SUBSCRIBE").arg(channels).get_packed_command());
+    // a command for each: those that belong to slots can't share one
+    for channel in channels {
+        packed.extend(redis::cmd(words.command).arg(channel).get_packed_command());
+    }
     let lost = |e: &std::io::Error| error::io(e, &endpoint.to_string());
     let mut wire = Wire::new(stream);
     wire.write(&packed).await.map_err(|e| lost(&e))?;
@@ -224,13 +272,14 @@ async fn confirm(
             Frame::Error(text) if asked && text.starts_with(b"NOPERM") => asked = false,
             Frame::Error(text) => {
                 let text = String::from_utf8_lossy(&text);
+                refused(&text);
                 return Err(error::server(text.split(' ').next().unwrap_or(""), ""));
             }
             Frame::Parts(parts) => match parts.as_slice() {
-                [kind, channel, _] if kind == "subscribe" => {
+                [kind, channel, _] if kind == words.confirmed => {
                     missing.remove(&channel[..]);
                 }
-                [kind, channel, payload] if kind == "message" => outlet.message(channel, payload.clone()),
+                [kind, channel, payload] if kind == words.message => early(channel, payload.clone()),
                 _ => {}
             },
         }
@@ -261,7 +310,7 @@ async fn listen(connector: &Connector, wire: &mut Wire, outlet: &mut Outlet) {
                 asked = false;
                 let Frame::Parts(parts) = frame else { continue };
                 if let [kind, channel, payload] = parts.as_slice()
-                    && kind == "message"
+                    && kind == PLAIN.message
                 {
                     outlet.message(channel, payload.clone());
                 }

@@ -23,7 +23,7 @@ impl Target {
     /// Needs a runtime: sentinels are listened to.
     pub(crate) fn of(config: &Config) -> Self {
         match &config.topology {
-            Topology::Single => Self::Fixed(config.endpoint.clone()),
+            Topology::Single | Topology::Cluster(_) => Self::Fixed(config.endpoint.clone()),
             Topology::Sentinel(sentinels) => {
                 let watchers = Arc::new(Watchers::new(sentinels.clone()));
                 Self::Sentinel(Arc::clone(&watchers), Switches::listen(watchers, config.clone()))

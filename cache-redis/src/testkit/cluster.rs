@@ -14,6 +14,30 @@ const SLOTS: u32 = 16_384;
 #[derive(Debug)]
 pub struct Cluster(Vec<Server>);
 
+/// A slot on its way; from [`Cluster::begin_migration`].
+#[derive(Clone, Debug)]
+pub struct Migration {
+    slot: String,
+    from: usize,
+    to: usize,
+    /// The new owner's id.
+    target: String,
+}
+
+impl Migration {
+    /// The index of the node that owned the slot.
+    #[must_use]
+    pub const fn from(&self) -> usize {
+        self.from
+    }
+
+    /// The index of the node that will own it.
+    #[must_use]
+    pub const fn to(&self) -> usize {
+        self.to
+    }
+}
+
 impl Cluster {
     /// Starts the six nodes and waits until each says that the cluster serves: about 2 s.
     ///
@@ -85,6 +109,69 @@ impl Cluster {
             }
         }
         Err(fault)
+    }
+
+    /// Moves the slot of `key` to another primary with all its keys, as operators do it; the new owner's index.
+    ///
+    /// # Errors
+    /// If a node refuses or is not there.
+    pub fn migrate(&self, key: &str) -> io::Result<usize> {
+        let migration = self.begin_migration(key)?;
+        self.move_keys(&migration)?;
+        self.end_migration(&migration)?;
+        Ok(migration.to)
+    }
+
+    /// Opens the slot of `key` for a move to another primary: from now on missing keys are asked for there.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub fn begin_migration(&self, key: &str) -> io::Result<Migration> {
+        let from = self.owner(key)?;
+        let primary = |i: &usize| {
+            let node = &self.0[*i];
+            *i != from && node.pid().is_some() && node.cli(&["ROLE"]).is_ok_and(|role| role.starts_with("master"))
+        };
+        let to = (0..self.0.len()).find(primary).ok_or_else(|| io::Error::other("there is no other primary"))?;
+        let slot = self.0[from].cli(&["CLUSTER", "KEYSLOT", key])?;
+        let [source, target] = [from, to].map(|i| self.0[i].cli(&["CLUSTER", "MYID"]));
+        let (source, target) = (source?, target?);
+        self.0[to].cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source])?;
+        self.0[from].cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target])?;
+        Ok(Migration { slot, from, to, target })
+    }
+
+    /// Moves the keys that are in the slot.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub fn move_keys(&self, migration: &Migration) -> io::Result<()> {
+        let (from, port) = (&self.0[migration.from], self.0[migration.to].port().to_string());
+        loop {
+            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &migration.slot, "100"])?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            command.extend(keys.lines());
+            from.cli(&command)?;
+        }
+    }
+
+    /// Tells all nodes, the new owner first, who owns the slot now.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub fn end_migration(&self, migration: &Migration) -> io::Result<()> {
+        let command = ["CLUSTER", "SETSLOT", &migration.slot, "NODE", &migration.target];
+        self.0[migration.to].cli(&command)?;
+        self.0[migration.from].cli(&command)?;
+        for (i, node) in self.0.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
+            if i != migration.to && i != migration.from && node.cli(&["ROLE"])?.starts_with("master") {
+                node.cli(&command)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until every running node says that the cluster serves and every replica has its data.

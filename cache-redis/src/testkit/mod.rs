@@ -14,7 +14,7 @@ mod proxy;
 mod sentinel;
 mod server;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Migration};
 pub use proxy::{Direction, Proxy};
 pub use sentinel::Sentinel;
 pub use server::{Builder, Make, Server};

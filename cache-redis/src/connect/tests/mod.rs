@@ -1,5 +1,6 @@
 //! Connections against real servers.
 
+mod cluster;
 mod faults;
 mod first;
 mod lanes;

@@ -1,0 +1,150 @@
+//! The servers of a cluster: who owns what, and a request's way to the owner.
+
+mod listen;
+mod route;
+mod slots;
+mod topology;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Reply, Result};
+use redis::Value;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use self::route::{Spot, Verdict, asking};
+pub(super) use self::route::{is_one_slot, parts};
+use self::topology::Topology;
+use super::lane::{Failure, Request};
+use super::node::{Node, Outcome, Parcel};
+use super::subscriber::Subscriber;
+use crate::config::{Config, Endpoint};
+use crate::error;
+
+/// How often a request follows a redirection at once; then it waits a little each time.
+const HOPS: u32 = 3;
+/// The wait before a request is sent again that keys on their way have kept from running.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The connections to a cluster. Dropping it ends them.
+pub(super) struct Cluster {
+    topology: Arc<Topology>,
+    watcher: AbortHandle,
+}
+
+impl Cluster {
+    /// Asks the seeds in turn for the owners and connects to these; fails fast.
+    pub(super) async fn connect(config: &Config, seeds: &[Endpoint], scripts: &'static [&'static str]) -> Result<Self> {
+        let topology = Arc::new(Topology::discover(config, seeds, scripts).await?);
+        let watcher = tokio::spawn(topology::watch(Arc::clone(&topology))).abort_handle();
+        Ok(Self { topology, watcher })
+    }
+
+    /// Every server that owns slots.
+    pub(super) fn primaries(&self) -> Vec<Arc<Node>> {
+        self.topology.primaries()
+    }
+
+    /// Subscribes to channels, each at the owner of its slot.
+    pub(super) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
+        listen::open(Arc::clone(&self.topology), channels).await
+    }
+
+    /// Sends to the owner of the request's keys, following redirections; ends within `span`.
+    ///
+    /// A request is sent again only if a server said that it did not run it.
+    pub(super) async fn send(&self, parcel: Parcel<'_>, span: Duration) -> Outcome {
+        let topology = &*self.topology;
+        let end = Instant::now() + span;
+        let spot = Spot::of(parcel.request);
+        let down = |error: Error| (Err(Failure::Down(error)), 0);
+        if spot == Spot::Cross {
+            return down(error::server("CROSSSLOT", ""));
+        }
+        let place = |spot| match spot {
+            Spot::Slot(slot) => topology.owner(slot),
+            Spot::Any | Spot::Cross => topology.any(),
+        };
+        let mut to = place(spot);
+        let mut asks = false;
+        for hop in 0_u32.. {
+            let Some((endpoint, node)) = to else {
+                topology.doubt();
+                return down(error::server("CLUSTERDOWN", ""));
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            let outcome = if asks { ask(&node, parcel, left).await } else { node.send(parcel, left).await };
+            let pause = if hop < HOPS { Duration::ZERO } else { PAUSE };
+            asks = false;
+            let pause = match Verdict::of(&outcome.0, &endpoint) {
+                Verdict::Final => return outcome,
+                Verdict::Doubt => {
+                    topology.doubt();
+                    return outcome;
+                }
+                Verdict::Moved(slot, owner) => {
+                    topology.moved(slot, &owner);
+                    to = place(spot);
+                    pause
+                }
+                Verdict::Ask(_) if matches!(parcel.request, Request::Part { .. }) => return outcome,
+                Verdict::Ask(owner) => {
+                    asks = true;
+                    to = Some((owner.clone(), topology.node(&owner)));
+                    pause
+                }
+                Verdict::Later => {
+                    to = place(spot);
+                    PAUSE
+                }
+            };
+            // what is left must be enough for an answer, or the connection would be blamed
+            if Instant::now() + pause + PAUSE >= end {
+                return restless(outcome);
+            }
+            if !pause.is_zero() {
+                sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            }
+        }
+        down(error::server("CLUSTERDOWN", ""))
+    }
+}
+
+/// Sends with `ASKING`, which a server forgets after one command.
+async fn ask(node: &Node, parcel: Parcel<'_>, span: Duration) -> Outcome {
+    let Some(pipe) = asking(parcel.request) else { return node.send(parcel, span).await };
+    let (answer, run) = node.send(parcel.with(Request::Many(&pipe)), span).await;
+    let answer = match (parcel.request, answer) {
+        (Request::One(_), Ok(Value::Array(mut replies))) if replies.len() == 1 => {
+            replies.pop().unwrap_or(Value::Nil).extract_error().map_err(Failure::Driver)
+        }
+        (_, answer) => answer,
+    };
+    (answer, run)
+}
+
+/// The end of a request that was only ever sent elsewhere: what a single server's `MOVED` advises would be wrong.
+fn restless((answer, run): Outcome) -> Outcome {
+    let answer = answer.map_err(|failure| match failure {
+        Failure::Driver(cause) if error::map("", &cause).reply() == Some(Reply::Moved) => {
+            let text = "the owner of the key's slot has changed several times; the cluster may be in a failover";
+            Failure::Down(error::fault(ErrorKind::Unavailable, text).with_reply(Reply::Moved))
+        }
+        failure => failure,
+    });
+    (answer, run)
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("primaries", &self.primaries().len()).finish_non_exhaustive()
+    }
+}
