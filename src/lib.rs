@@ -16,7 +16,7 @@ pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result,
 #[cfg(feature = "moka")]
 pub use cache_moka::Moka;
 #[cfg(feature = "redis")]
-pub use cache_redis::{Redis, RedisBuilder};
+pub use cache_redis::{Redis, RedisBuilder, Tracking};
 #[cfg(feature = "tiered")]
 pub use cache_tiered::{
     Answer, Cache, CacheBuilder, CacheKey, Consistency, Freshness, KeyText, Loaded, Policy, StaleReason, Tier, Tiered,

@@ -157,9 +157,12 @@ async fn nobody_joins_a_load_that_began_before_a_push_and_there_is_still_one_loa
         })
         .collect();
     // they wait for the lease, not for the flight
-    while node.tiered.metrics().get(Metric::LeaseWait) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async {
+        while node.tiered.metrics().get(Metric::LeaseWait) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("nobody waits for the lease");
     assert_eq!(node.tiered.metrics().get(Metric::Joined), 19);
     go.notify_one();
     assert_eq!(slow.await.unwrap().unwrap().as_str(), "v");
