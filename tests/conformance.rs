@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
-use cache_redis::testkit::Server;
+use cache_redis::testkit::{Cluster, Server};
 use cache_strata::{Moka, Redis, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
@@ -73,6 +73,16 @@ async fn tiered(server: &Server) -> Result<Rows> {
     ])
 }
 
+/// A cluster, alone and under the engine with a line of changes for each of some buckets.
+async fn cluster(cluster: &Cluster) -> Result<Rows> {
+    let connect = || Redis::connect(format!("{}?cluster=true&timeout=10s", cluster.url()));
+    let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).buckets(10).build().await?;
+    Ok(vec![
+        ("cluster_redis", Subject::new(connect().await?).with_second(connect().await?)),
+        ("tiered_moka_cluster", Subject::new(tiered.clone()).with_second(tiered)),
+    ])
+}
+
 fn shared(store: impl CacheService) -> Arc<dyn CacheService> {
     Arc::new(store)
 }
@@ -81,9 +91,11 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new()?);
     let server = Server::spawn().context("the rows on Redis need a redis-server")?;
+    let nodes = Cluster::spawn().context("the rows on a cluster need a redis-server of 7 or later")?;
     let mut rows = runtime.block_on(async { embedded() });
     rows.extend(runtime.block_on(redis(&server)).context("connecting to the redis-server")?);
     rows.extend(runtime.block_on(tiered(&server)).context("building tiered caches")?);
+    rows.extend(runtime.block_on(cluster(&nodes)).context("connecting to the cluster")?);
 
     let mut ignored = BTreeMap::new();
     let mut tests = Vec::new();
