@@ -23,7 +23,7 @@ pub(crate) struct Coherence {
     /// How long each is, in seconds
     #[arg(long, default_value_t = 15.0)]
     seconds: f64,
-    /// In how many histories each rule is broken, to show that the checker would see it
+    /// In how many histories, half as long, each rule is broken, to show that the checker would see it
     #[arg(long, default_value_t = 10)]
     mutations: u32,
     /// The outage window in milliseconds; 0 is strict
