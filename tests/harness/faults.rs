@@ -6,7 +6,7 @@ use anyhow::Result;
 use cache_redis::testkit::{Direction, Proxy};
 use strata_tests::process::Process;
 
-use crate::topology::Topology;
+use crate::topology::{Layout, Topology};
 
 /// A kind of fault. Each history repeats one kind, at random moments on random targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,10 +29,35 @@ pub(crate) enum Fault {
     LoseCounters,
     /// A different one of the above each time.
     Mixed,
+    Failover,
+    Migrate,
 }
 
 impl Fault {
-    pub(crate) const ALL: &[Self] = &[
+    /// What can go wrong in a layout.
+    pub(crate) const fn of(layout: Layout) -> &'static [Self] {
+        match layout {
+            Layout::Standalone => Self::ALONE,
+            Layout::Sentinel => &[
+                Self::None,
+                Self::StopNode,
+                Self::KillConnections,
+                Self::KillSubscribers,
+                Self::StopServer,
+                Self::Failover,
+            ],
+            Layout::Cluster => &[
+                Self::None,
+                Self::StopNode,
+                Self::KillConnections,
+                Self::KillSubscribers,
+                Self::Failover,
+                Self::Migrate,
+            ],
+        }
+    }
+
+    const ALONE: &[Self] = &[
         Self::None,
         Self::Cut,
         Self::StallReplies,
@@ -83,6 +108,8 @@ impl Fault {
             Self::FlushAll => "FLUSHALL",
             Self::LoseCounters => "counters deleted",
             Self::Mixed => "mixed",
+            Self::Failover => "failover",
+            Self::Migrate => "slot migration",
         }
     }
 }
@@ -101,29 +128,20 @@ impl Stage<'_> {
         let victim = rng.usize(..self.nodes.len());
         // from a fraction of the bound to well past it
         let span = self.bound.mul_f64(0.3 + 1.7 * rng.f64());
-        let proxy = &self.proxies[victim.min(self.proxies.len().saturating_sub(1))];
+        let line = rng.usize(..16);
+        if let Some(proxy) = self.proxies.get(victim) {
+            self.harm(proxy, fault, span).await;
+        }
         match fault {
-            Fault::None => {}
+            Fault::None
+            | Fault::Cut
+            | Fault::StallReplies
+            | Fault::StallRequests
+            | Fault::DropPushes
+            | Fault::DelayReplies => {}
             Fault::Mixed => {
                 let picked = Fault::MIX[rng.usize(..Fault::MIX.len())];
                 Box::pin(self.strike(picked, rng)).await?;
-            }
-            Fault::Cut => proxy.cut(),
-            Fault::StallReplies | Fault::StallRequests => {
-                let way = if fault == Fault::StallReplies { Direction::Replies } else { Direction::Requests };
-                proxy.stall(way);
-                tokio::time::sleep(span).await;
-                proxy.flow();
-            }
-            Fault::DropPushes => {
-                proxy.mute_pushes(true);
-                tokio::time::sleep(span).await;
-                proxy.mute_pushes(false);
-            }
-            Fault::DelayReplies => {
-                proxy.delay_replies(self.bound + span);
-                tokio::time::sleep(self.bound + span).await;
-                proxy.delay_replies(Duration::ZERO);
             }
             Fault::StopNode => {
                 self.nodes[victim].pause(true)?;
@@ -131,12 +149,14 @@ impl Stage<'_> {
                 self.nodes[victim].pause(false)?;
             }
             Fault::StopServer => {
-                let server = self.topology.primary();
-                server.pause()?;
+                let primary = self.topology.primary(line)?;
+                self.topology.servers()[primary].pause()?;
                 tokio::time::sleep(span).await;
-                server.resume()?;
+                self.topology.servers()[primary].resume()?;
             }
-            Fault::RestartEmpty => self.topology.primary_mut().restart()?,
+            Fault::RestartEmpty => self.topology.restart()?,
+            Fault::Failover => tokio::task::block_in_place(|| self.topology.failover(line))?,
+            Fault::Migrate => tokio::task::block_in_place(|| self.topology.migrate(line))?,
             Fault::KillConnections => self.topology.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]),
             Fault::KillSubscribers => self.topology.run(&["CLIENT", "KILL", "TYPE", "pubsub"]),
             Fault::PauseWrites => {
@@ -160,5 +180,29 @@ impl Stage<'_> {
             Fault::LoseCounters => self.topology.run(&["DEL", "history:seq", "history:tags:0"]),
         }
         Ok(())
+    }
+
+    /// What a proxy can do to its node.
+    async fn harm(&self, proxy: &Proxy, fault: Fault, span: Duration) {
+        match fault {
+            Fault::Cut => proxy.cut(),
+            Fault::StallReplies | Fault::StallRequests => {
+                let way = if fault == Fault::StallReplies { Direction::Replies } else { Direction::Requests };
+                proxy.stall(way);
+                tokio::time::sleep(span).await;
+                proxy.flow();
+            }
+            Fault::DropPushes => {
+                proxy.mute_pushes(true);
+                tokio::time::sleep(span).await;
+                proxy.mute_pushes(false);
+            }
+            Fault::DelayReplies => {
+                proxy.delay_replies(self.bound + span);
+                tokio::time::sleep(self.bound + span).await;
+                proxy.delay_replies(Duration::ZERO);
+            }
+            _ => {}
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::check::Findings;
 use crate::faults::Fault;
 use crate::results::Results;
 use crate::scene::{Plan, play};
+use crate::topology::Layout;
 
 /// Plays histories and prints what they show.
 #[derive(Debug, Parser)]
@@ -61,6 +62,9 @@ struct Arguments {
     /// Write the results to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// How the far store is laid out.
+    #[arg(long, value_enum, default_value_t = Layout::Standalone)]
+    topology: Layout,
     /// The server's binary.
     #[arg(long)]
     server: Option<PathBuf>,
@@ -85,13 +89,12 @@ fn main() -> Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> Result<Results> {
+    let all = Fault::of(arguments.topology);
     let kinds: Vec<Fault> = match &arguments.fault {
-        Some(name) => {
-            Fault::ALL.iter().copied().filter(|fault| format!("{fault:?}").eq_ignore_ascii_case(name)).collect()
-        }
-        None => Fault::ALL.to_vec(),
+        Some(name) => all.iter().copied().filter(|fault| format!("{fault:?}").eq_ignore_ascii_case(name)).collect(),
+        None => all.to_vec(),
     };
-    anyhow::ensure!(!kinds.is_empty(), "no such fault; the kinds are {:?}", Fault::ALL);
+    anyhow::ensure!(!kinds.is_empty(), "no such fault; the kinds are {all:?}");
     let mut results = Results::new(arguments.bound, arguments.outage);
     println!(
         "{:<31} {:>6} {:>9} {:>7} {:>11} {:>6} {:>6} {:>6} {:>6}",
@@ -129,6 +132,7 @@ fn plan(arguments: &Arguments, fault: Fault, seed: u64, mutation: Option<String>
         bound: Duration::from_millis(arguments.bound),
         outage: Duration::from_millis(arguments.outage),
         mutation,
+        layout: arguments.topology,
         server: arguments.server.clone(),
     }
 }

@@ -1,32 +1,146 @@
-//! The far store of a history.
+//! The far store of a history: one server, a primary that sentinels watch, or a cluster.
 
 use std::io;
+use std::path::Path;
 
-use cache_redis::testkit::Server;
+use cache_redis::testkit::{Cluster, Sentinel, Server};
+use clap::ValueEnum;
 
-/// The running far store: one server.
-pub(crate) struct Topology(Server);
+/// How the far store is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+impl Layout {
+    /// How many lines the keys are spread over.
+    pub(crate) const fn buckets(self) -> usize {
+        match self {
+            Self::Standalone | Self::Sentinel => 1,
+            Self::Cluster => 16,
+        }
+    }
+}
+
+/// The running far store.
+pub(crate) enum Topology {
+    Standalone(Server),
+    Sentinel(Sentinel),
+    Cluster(Cluster),
+}
 
 impl Topology {
-    pub(crate) fn spawn(binary: Option<&std::path::Path>) -> io::Result<Self> {
-        Ok(Self(binary.map_or_else(Server::builder, |path| Server::builder().binary(path)).spawn()?))
+    /// Starts it; another server than the usual only where it stands alone.
+    pub(crate) fn spawn(layout: Layout, binary: Option<&Path>) -> io::Result<Self> {
+        Ok(match layout {
+            Layout::Standalone => {
+                Self::Standalone(binary.map_or_else(Server::builder, |path| Server::builder().binary(path)).spawn()?)
+            }
+            Layout::Sentinel => Self::Sentinel(Sentinel::spawn()?),
+            Layout::Cluster => Self::Cluster(Cluster::spawn()?),
+        })
     }
 
-    pub(crate) const fn primary(&self) -> &Server {
-        &self.0
+    /// The address that nodes reach it by, if there is one that a proxy can stand before.
+    pub(crate) fn address(&self) -> Option<String> {
+        match self {
+            Self::Standalone(server) => Some(server.address()),
+            // where the primary is changes, so nodes ask for it themselves
+            Self::Sentinel(_) | Self::Cluster(_) => None,
+        }
     }
 
-    pub(crate) const fn primary_mut(&mut self) -> &mut Server {
-        &mut self.0
+    /// The url for nodes that no proxy stands before.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Standalone(server) => server.url(),
+            Self::Sentinel(set) => {
+                let hosts: Vec<String> = set.sentinels().iter().map(Server::address).collect();
+                format!("redis+sentinel://{}/{}", hosts.join(","), Sentinel::NAME)
+            }
+            Self::Cluster(cluster) => {
+                let hosts: Vec<String> = cluster.nodes().iter().map(Server::address).collect();
+                format!("redis+cluster://{}", hosts.join(","))
+            }
+        }
     }
 
-    /// Runs a command on the server. That a killed client gets no reply is fine here.
+    pub(crate) fn servers(&self) -> Vec<&Server> {
+        match self {
+            Self::Standalone(server) => vec![server],
+            Self::Sentinel(set) => set.servers().iter().collect(),
+            Self::Cluster(cluster) => cluster.nodes().iter().collect(),
+        }
+    }
+
+    /// The primary, in a cluster that of one line.
+    pub(crate) fn primary(&self, line: usize) -> io::Result<usize> {
+        match self {
+            Self::Standalone(_) => Ok(0),
+            Self::Sentinel(set) => set.primary(),
+            Self::Cluster(cluster) => cluster.owner(&format!("history:{{{line}}}:seq")),
+        }
+    }
+
+    /// Kills the server and starts it empty.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        match self {
+            Self::Standalone(server) => server.restart(),
+            Self::Sentinel(_) | Self::Cluster(_) => Err(io::Error::other("only a server alone is restarted empty")),
+        }
+    }
+
+    /// Lets a replica take over, and waits for it.
+    pub(crate) fn failover(&self, line: usize) -> io::Result<()> {
+        match self {
+            Self::Standalone(_) => Err(io::Error::other("a server alone has no successor")),
+            Self::Sentinel(set) => {
+                // stopped, not killed: when it goes on it is an old primary for a moment
+                let before = set.primary()?;
+                set.servers()[before].pause()?;
+                let after = set.await_primary_other_than(before);
+                set.servers()[before].resume()?;
+                after.map(drop)
+            }
+            Self::Cluster(cluster) => {
+                let owner = cluster.owner(&format!("history:{{{line}}}:seq"))?;
+                let id = cluster.nodes()[owner].cli(&["CLUSTER", "MYID"])?;
+                let replica = cluster.nodes().iter().find(|node| {
+                    let nodes = node.cli(&["CLUSTER", "NODES"]).unwrap_or_default();
+                    nodes.lines().any(|line| line.contains("myself,slave") && line.contains(&id))
+                });
+                let replica = replica.ok_or_else(|| io::Error::other("the primary has no replica"))?;
+                replica.cli(&["CLUSTER", "FAILOVER"])?;
+                cluster.await_ready()
+            }
+        }
+    }
+
+    /// Moves a line's slot to another primary.
+    pub(crate) fn migrate(&self, line: usize) -> io::Result<()> {
+        match self {
+            Self::Cluster(cluster) => cluster.migrate(&format!("history:{{{line}}}:seq")).map(drop),
+            Self::Standalone(_) | Self::Sentinel(_) => Err(io::Error::other("only a cluster has slots")),
+        }
+    }
+
+    /// Runs a command on every server. That a replica refuses, or a killed client gets no reply, is fine here.
     pub(crate) fn run(&self, command: &[&str]) {
-        let _ = self.0.cli(command);
+        for server in self.servers() {
+            let _ = server.cli(command);
+        }
     }
 
-    /// The make and version of the server.
+    /// The make and version of the servers, and their layout.
     pub(crate) fn make(&self) -> String {
-        self.0.make().map_or_else(|_| "unknown".to_owned(), |make| format!("{} {}", make.name, make.version))
+        let make =
+            self.servers()[0].make().map_or_else(|_| "unknown".to_owned(), |m| format!("{} {}", m.name, m.version));
+        match self {
+            Self::Standalone(_) => make,
+            Self::Sentinel(_) => format!("{make} with sentinels"),
+            Self::Cluster(_) => format!("{make} cluster"),
+        }
     }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Coherence {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How the far store is laid out: standalone, sentinel or cluster
+    #[arg(long, default_value = "standalone")]
+    topology: String,
     /// The server's binary
     #[arg(long)]
     server: Option<PathBuf>,
@@ -53,7 +56,7 @@ pub(crate) fn command(workspace: &Workspace, coherence: &Coherence) -> Result<bo
     play.current_dir(root)
         .args(["--histories", &coherence.histories.to_string(), "--seconds", &coherence.seconds.to_string()])
         .args(["--mutations", &coherence.mutations.to_string(), "--outage", &coherence.outage.to_string()])
-        .args(["--seed", &coherence.seed.to_string()])
+        .args(["--seed", &coherence.seed.to_string(), "--topology", &coherence.topology])
         .arg("--json")
         .arg(&results);
     if let Some(server) = &coherence.server {
