@@ -57,6 +57,11 @@ impl Fault {
         }
     }
 
+    /// Whether another server may take over, without what was not replicated yet.
+    pub(crate) fn may_fail_over(self, layout: Layout) -> bool {
+        layout != Layout::Standalone && matches!(self, Self::StopServer | Self::Failover)
+    }
+
     const ALONE: &[Self] = &[
         Self::None,
         Self::Cut,

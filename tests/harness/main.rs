@@ -157,6 +157,9 @@ fn print(plan: &Plan, findings: &Findings) {
             println!("    {rule}: worst {:?}, first {first:?}", broken.worst);
         }
     }
+    if findings.lost() > 0 {
+        println!("    after a failover that lost invalidations: {} reads until they were repeated", findings.lost());
+    }
     for line in findings.leftovers.iter().take(3) {
         println!("    {line}");
     }

@@ -30,6 +30,8 @@ struct FaultRow {
     /// The longest time after an acknowledgement at which an older value was served.
     worst_ms: u128,
     violations: u64,
+    /// Reads that a failover made older than the bound, until what it lost was repeated.
+    lost: u64,
 }
 
 /// One broken rule.
@@ -71,7 +73,7 @@ impl Results {
         self.violations += findings.violations();
         let name = fault.name();
         let at = self.faults.iter().position(|row| row.fault == name).unwrap_or_else(|| {
-            self.faults.push(FaultRow { fault: name, histories: 0, reads: 0, worst_ms: 0, violations: 0 });
+            self.faults.push(FaultRow { fault: name, histories: 0, reads: 0, worst_ms: 0, violations: 0, lost: 0 });
             self.faults.len() - 1
         });
         let row = &mut self.faults[at];
@@ -79,6 +81,7 @@ impl Results {
         row.reads += findings.report.reads;
         row.worst_ms = row.worst_ms.max(findings.report.oldest.as_millis());
         row.violations += findings.violations();
+        row.lost += findings.lost();
     }
 
     pub(crate) fn mutated(&mut self, rule: &'static str, fault: Fault, histories: u32, caught: u32) {

@@ -87,6 +87,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
     let mut findings = check(&histories, plan.bound, plan.outage);
     findings.leftovers = topology.servers().into_iter().map(leftovers).collect::<Result<Vec<_>>>()?.concat();
     findings.make = topology.make();
+    findings.may_lose = plan.fault.may_fail_over(plan.layout);
     Ok(findings)
 }
 
