@@ -198,11 +198,18 @@ impl Topology {
 
 /// Asks for the owners whenever they are in doubt.
 pub(super) async fn watch(topology: Arc<Topology>) {
+    let mut failures = 0_u32;
     loop {
         topology.stale.notified().await;
-        if let Err(error) = topology.refresh().await {
-            tracing::warn!(%error, "can't ask who owns the slots, will go on trying");
-            topology.doubt();
+        match topology.refresh().await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                if failures.is_power_of_two() {
+                    tracing::warn!(%error, failures, "can't ask who owns the slots, will go on trying");
+                }
+                topology.doubt();
+            }
         }
         sleep(CALM).await;
     }

@@ -166,6 +166,27 @@ async fn a_killed_primary_is_replaced_for_commands_and_subscriptions() {
 }
 
 #[tokio::test]
+async fn a_frozen_primary_is_replaced_though_nobody_listens() {
+    let cluster = spawn().await;
+    let redis = over(&cluster).timeout(Duration::from_millis(300)).connect().await.unwrap();
+    let a = key(0, "a");
+    redis.set(&a, "1".into(), TTL).await.unwrap();
+    let name = a.clone();
+    let owner = apart(&cluster, move |c| c.owner(&name).unwrap()).await;
+    cluster.nodes()[owner].pause().unwrap();
+    let began = Instant::now();
+    until("writes again", || async { redis.set(&a, "2".into(), TTL).await.is_ok() }).await;
+    println!("writes again after {:?}", began.elapsed());
+    assert!(began.elapsed() < REPLACED, "{:?}", began.elapsed());
+    cluster.nodes()[owner].resume().unwrap();
+    until("the old primary is a replica", || async {
+        cluster.nodes()[owner].cli(&["ROLE"]).is_ok_and(|role| role.starts_with("slave"))
+    })
+    .await;
+    assert_eq!(redis.get(&a).await.unwrap().as_deref(), Some(&b"2"[..]));
+}
+
+#[tokio::test]
 async fn a_slot_on_its_way_is_served_by_both() {
     let cluster = spawn().await;
     let redis = over(&cluster).connect().await.unwrap();
