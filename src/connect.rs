@@ -15,6 +15,9 @@ use self::options::{Known, Settings};
 /// What every url without a size of its own gives the near store: 64 MiB.
 const BYTES: u64 = 64 << 20;
 
+/// The buckets of a namespace in a cluster, unless the url says otherwise.
+const CLUSTER_BUCKETS: usize = 64;
+
 /// The cache that `url` describes.
 ///
 /// | url | near | far | feature |
@@ -22,6 +25,8 @@ const BYTES: u64 = 64 << 20;
 /// | `memory:` | [`LocalMemory`] | none | |
 /// | `moka:` | moka | none | `moka` |
 /// | `redis://host:6379/0`, `rediss://` (TLS), `unix:///socket` | none | Redis, Valkey, Dragonfly | `redis` |
+/// | `redis+sentinel://host:26379,host2:26379/mymaster` | none | the primary that sentinels name | `redis` |
+/// | `redis+cluster://host:7000,host2:7000` | none | a cluster | `redis` |
 /// | `tiered:redis://host:6379/0`, and so on | moka | the same | `moka`, `redis` |
 ///
 /// Options follow a `?` as `name=value`, joined by `&`, and need no percent-encoding:
@@ -34,7 +39,7 @@ const BYTES: u64 = 64 << 20;
 /// | `bound` | D: how long others may serve what was invalidated | 2 s | far |
 /// | `outage` | D_out: how long more while the far store can't be heard; `0` is strict | 30 s | far |
 /// | `lease` | how long the lease of a load lasts | 5 s | far |
-/// | `buckets` | how many lines the keys are spread over | 1 | far |
+/// | `buckets` | how many lines the keys are spread over | 1; 64 for `redis+cluster` | far |
 ///
 /// What remains is the redis url's own: timeouts, TLS files and so on, as `RedisBuilder` lists them.
 ///
@@ -114,15 +119,19 @@ fn plan(url: &str) -> Result<Plan> {
     match scheme {
         "memory" => local(Near::Memory, rest),
         "moka" => local(Near::Moka, rest),
-        "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix" => remote(None, url, Known::FAR),
+        far if is_far(far) => remote(None, url, Known::FAR),
         "tiered" => match rest.split_once(':') {
-            Some(("redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix", _)) => {
-                remote(Some(Near::Moka), rest, Known::BOTH)
-            }
+            Some((far, _)) if is_far(far) => remote(Some(Near::Moka), rest, Known::BOTH),
             _ => Err(config("tiered: is followed by the far store's url, as in tiered:redis://localhost:6379")),
         },
         _ => Err(unknown()),
     }
+}
+
+/// Whether a scheme is one of the far store's.
+fn is_far(scheme: &str) -> bool {
+    let plain = scheme.strip_suffix("+sentinel").or_else(|| scheme.strip_suffix("+cluster")).unwrap_or(scheme);
+    matches!(plain, "redis" | "rediss" | "valkey" | "valkeys") || matches!(scheme, "unix" | "redis+unix")
 }
 
 fn local(near: Near, rest: &str) -> Result<Plan> {
@@ -137,7 +146,11 @@ fn local(near: Near, rest: &str) -> Result<Plan> {
 
 fn remote(near: Option<Near>, url: &str, known: Known) -> Result<Plan> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
-    let (settings, rest) = options::parse(query, known)?;
+    let (mut settings, rest) = options::parse(query, known)?;
+    if address.split_once("://").is_some_and(|(scheme, _)| scheme.ends_with("+cluster")) {
+        // with one bucket, all keys would stand in one slot of one node
+        settings.buckets.get_or_insert(CLUSTER_BUCKETS);
+    }
     let far = if rest.is_empty() { address.to_owned() } else { format!("{address}?{rest}") };
     Ok(Plan { near, far: Some(far), settings })
 }

@@ -26,11 +26,20 @@ fn each_scheme_means_its_tiers() {
         ("unix:///run/redis.sock", None, Some("unix:///run/redis.sock")),
         ("tiered:redis://h/0", Some(Near::Moka), Some("redis://h/0")),
         ("tiered:unix:///s", Some(Near::Moka), Some("unix:///s")),
+        ("redis+sentinel://a,b/m", None, Some("redis+sentinel://a,b/m")),
+        ("tiered:rediss+sentinel://a,b/m", Some(Near::Moka), Some("rediss+sentinel://a,b/m")),
     ];
     for (url, near, far) in plain {
         let plan = plan(url).unwrap();
         assert_eq!((plan.near, plan.far.as_deref()), (near, far), "{url}");
         assert_eq!(plan.settings, Settings::default(), "{url}");
+    }
+}
+
+#[test]
+fn a_clusters_keys_are_spread_over_buckets_unless_the_url_says_otherwise() {
+    for (url, buckets) in [("redis+cluster://a,b", 64), ("tiered:redis+cluster://a?buckets=8", 8)] {
+        assert_eq!(plan(url).unwrap().settings.buckets, Some(buckets), "{url}");
     }
 }
 
