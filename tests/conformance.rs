@@ -76,7 +76,7 @@ async fn tiered(server: &Server) -> Result<Rows> {
 /// A cluster, alone and under the engine with a line of changes for each of some buckets.
 async fn cluster(cluster: &Cluster) -> Result<Rows> {
     let connect = || Redis::connect(format!("{}?cluster=true&timeout=10s", cluster.url()));
-    let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).buckets(10).build().await?;
+    let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).buckets(16).build().await?;
     Ok(vec![
         ("cluster_redis", Subject::new(connect().await?).with_second(connect().await?)),
         ("tiered_moka_cluster", Subject::new(tiered.clone()).with_second(tiered)),

@@ -71,6 +71,11 @@ impl Names {
             return Err(Error::new(ErrorKind::Invalid, "key is empty"));
         }
         check_key(&far)?;
+        // as if its line's number were the longest, so that whether a key is taken does not hang on its hash
+        if far.len() - self.prefix(line).len() + self.prefix(self.lines - 1).len() > MAX_KEY {
+            let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         Ok(Where { near: near.into(), far: far.into(), line })
     }
 
@@ -142,6 +147,17 @@ mod tests {
         }
         for name in ["", "a:b", "a b", "{a}", &"x".repeat(65)] {
             assert!(check_name("space", name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_too_long_whichever_line_it_falls_on() {
+        let names = Names::new("shop", 16);
+        let most = names.max_key("users");
+        for n in 0..32 {
+            let key = |len: usize| format!("shop:users:{n:0>len$}");
+            assert!(names.locate(&key(most)).is_ok());
+            assert!(names.locate(&key(most + 1)).is_err());
         }
     }
 
