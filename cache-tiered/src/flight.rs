@@ -9,8 +9,8 @@ use foldhash::fast::{FixedState, RandomState};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use crate::answer::{Freshness, Served, StaleReason};
-use crate::coherence::{Fence, FlightId, SUSPECT};
+use crate::answer::Served;
+use crate::coherence::{Fence, FlightId, Joining, SUSPECT};
 
 const SHARDS: usize = 64;
 
@@ -154,7 +154,7 @@ impl Flights {
                 key: Arc::clone(key),
                 flight: Arc::clone(joined.shared),
                 contested: joined.contested,
-                unconfirmed: false,
+                joining: Joining::Trusted,
             });
         }
         let flight = Arc::new(Flight {
@@ -174,8 +174,13 @@ impl Flights {
         if let Some(older) = detached {
             older.wake.notify_waiters();
         }
-        let seat =
-            Seat { flights: Arc::clone(self), key: Arc::clone(key), flight, contested: false, unconfirmed: false };
+        let seat = Seat {
+            flights: Arc::clone(self),
+            key: Arc::clone(key),
+            flight,
+            contested: false,
+            joining: Joining::Trusted,
+        };
         Boarding::Leads(Lead { seat, driven: false })
     }
 
@@ -274,11 +279,16 @@ pub(crate) struct Seat {
     pub(crate) flight: Arc<Flight>,
     /// Whether a newer value may have been told to others since the flight began.
     contested: bool,
-    /// Whether the flight began longer ago than the bound, while the process is cut off.
-    pub(crate) unconfirmed: bool,
+    /// On what footing the flight was joined.
+    pub(crate) joining: Joining,
 }
 
 impl Seat {
+    /// Whether the flight was contested when it was joined, and did not settle.
+    pub(crate) fn lost(&self) -> bool {
+        self.contested && !self.flight.settled.load(Ordering::Acquire)
+    }
+
     /// Waits for the end.
     pub(crate) async fn ended(&self) -> Outcome {
         self.reaches(|stage| match stage {
@@ -302,16 +312,8 @@ impl Seat {
         let mut stages = self.flight.watch();
         loop {
             let outcome = reached(&stages.borrow_and_update());
-            match outcome {
-                Some(Outcome::Done(Some(_))) if self.contested && !self.flight.settled.load(Ordering::Acquire) => {
-                    return Outcome::Abandoned;
-                }
-                Some(Outcome::Done(Some(served))) if self.unconfirmed => {
-                    let freshness = Freshness::Stale(StaleReason::Unconfirmed);
-                    return Outcome::Done(Some(Served { freshness, ..served }));
-                }
-                Some(outcome) => return outcome,
-                None => {}
+            if let Some(outcome) = outcome {
+                return outcome;
             }
             if stages.changed().await.is_err() {
                 return Outcome::Failed(Error::new(ErrorKind::Loader, "the load was cancelled"));

@@ -16,6 +16,6 @@ mod view;
 
 pub use fence::{Fence, FlightId, Joined};
 pub use ring::Ring;
-pub use rules::{Cause, Overtaken, Worth, ack_purges, doubtful, is_fresh, may_join};
+pub use rules::{Cause, Joining, Overtaken, Take, Worth, ack_purges, doubtful, is_fresh, may_join, take_joined};
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
 pub use view::{SUSPECT, UNCONFIRMED, View};

@@ -79,6 +79,14 @@ pub enum Mutation {
     BareKeepsNear,
     /// A caller that joined a flight older than the bound while cut off is not told so.
     JoinUnmarked,
+    /// A caller takes what it joined although a tag of it was bumped meanwhile.
+    JoinBumped,
+    /// A caller without trust takes what a flight that it joined found in the far store.
+    JoinFound,
+    /// A bump without a number is forgotten.
+    UnnumberedIgnored,
+    /// A change acknowledged by a server that was replaced meanwhile is not repeated on the new one.
+    NoLateReplay,
     /// A near entry that proved itself is confirmed, then put again.
     PutConfirmed,
     /// A value loaded while cut off is put once its flight has settled.
@@ -122,6 +130,10 @@ impl Mutation {
         Self::JoinContested,
         Self::BareKeepsNear,
         Self::JoinUnmarked,
+        Self::JoinBumped,
+        Self::JoinFound,
+        Self::UnnumberedIgnored,
+        Self::NoLateReplay,
         Self::PutConfirmed,
         Self::UnconfirmedUnfenced,
     ];

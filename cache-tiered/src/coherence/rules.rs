@@ -49,13 +49,56 @@ pub fn doubtful(epoch: u64, confirmed: Tick, trust: Tick, current: bool, now: Ti
     if epoch != 0 && !unconfirmed && !current { Worth::Suspect } else { Worth::Nothing }
 }
 
-/// Whether a caller that comes at `now` may join a flight of its epoch that began at `begun`.
-///
-/// With trust, whatever changed more than the bound ago has detached its flights. Without trust, a flight that began
-/// within `window` is as good.
+/// On what footing a caller joins a flight of its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Joining {
+    /// With trust: whatever changed more than the bound ago was applied, and has detached its flights.
+    Trusted,
+    /// Without, but the flight began within the bound: what it loads from the origin is as good. What it finds in the
+    /// far store is not: bumps of its tags may be unheard.
+    Recent,
+    /// Cut off, within the outage window: told as unconfirmed.
+    Window,
+}
+
+/// The footing on which a caller that comes at `now` may join a flight that began at `begun`, if it may.
 #[must_use]
-pub fn may_join(trust: Tick, now: Tick, begun: Tick, window: Duration) -> bool {
-    now < trust || now < begun + window
+pub fn may_join(trust: Tick, now: Tick, begun: Tick, bound: Duration, window: Duration) -> Option<Joining> {
+    if now < trust {
+        Some(Joining::Trusted)
+    } else if now < begun + bound {
+        Some(Joining::Recent)
+    } else if now < begun + window {
+        Some(Joining::Window)
+    } else {
+        None
+    }
+}
+
+/// What a caller does with the value of a flight that it joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Take {
+    /// Takes it.
+    Plain,
+    /// Takes it, marked as unconfirmed.
+    Unconfirmed,
+    /// Boards again.
+    Again,
+}
+
+/// Decides what a joined flight's value is good for: whether it was `loaded` from the origin by the flight, whether its
+/// tags still stand as far as this process knows, and whether the flight was contested when it was joined and did not
+/// settle.
+#[must_use]
+pub fn take_joined(joining: Joining, loaded: bool, stands: bool, lost: bool) -> Take {
+    // a bump detaches no flight: which tags a value carries is known when it is there
+    let bumped = !stands && !broken(Mutation::JoinBumped);
+    match joining {
+        _ if lost || bumped => Take::Again,
+        Joining::Recent if !loaded && !broken(Mutation::JoinFound) => Take::Again,
+        Joining::Window if !broken(Mutation::JoinUnmarked) => Take::Unconfirmed,
+        Joining::Trusted | Joining::Recent | Joining::Window => Take::Plain,
+    }
 }
 
 /// Why a key is purged.

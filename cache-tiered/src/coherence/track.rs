@@ -144,6 +144,12 @@ impl Track {
         self.base.unwrap_or(0)
     }
 
+    /// The server's run as of the last beat that began an epoch.
+    #[must_use]
+    pub const fn run(&self) -> Option<u64> {
+        self.run
+    }
+
     /// Whether the change `n` was applied. An unnumbered change (0) never was.
     #[must_use]
     pub fn knows(&self, n: u64) -> bool {
@@ -170,10 +176,14 @@ impl Track {
         n
     }
 
-    /// Remembers the bump `n` of `tag` and marks it applied. An unnumbered one makes the next beat begin an epoch.
+    /// Remembers the bump `n` of `tag` and marks it applied. An unnumbered one can't be compared with any entry: an
+    /// epoch begins at once, in which nothing loaded so far is judged without the far store.
     pub fn bump(&mut self, n: u64, tag: u64) {
         if n == 0 {
-            self.overflowed = true;
+            if !broken(Mutation::UnnumberedIgnored) {
+                self.suspect_all();
+                self.epoch_start = self.applied() + 1;
+            }
             return;
         }
         if !broken(Mutation::NoTagBump) {
@@ -266,6 +276,10 @@ impl Track {
     #[must_use]
     pub fn judge(&self, s0: u64, tags: &[u64]) -> Judged {
         let all = std::iter::once(&envelope::ALL).chain(tags);
+        // what is known to be bumped needs no asking, whatever the epoch
+        if all.clone().any(|tag| self.tags.bumps.get(tag).is_some_and(|n| *n > s0)) {
+            return Judged::Invalid;
+        }
         if s0 < self.epoch_start && !broken(Mutation::NoGenerations) {
             if !all.clone().all(|tag| self.tags.asked.contains(tag)) {
                 return Judged::Ask;
@@ -274,8 +288,7 @@ impl Track {
                 return Judged::Invalid;
             }
         }
-        let bumped = all.into_iter().any(|tag| self.tags.bumps.get(tag).is_some_and(|n| *n > s0));
-        if bumped { Judged::Invalid } else { Judged::Valid }
+        Judged::Valid
     }
 
     /// Learns the generations of `tags`, as asked in `epoch`. An answer of another epoch is dropped.
@@ -418,6 +431,18 @@ mod tests {
         track.bump(12, envelope::ALL);
         assert_eq!(track.judge(11, &[]), Judged::Invalid);
         assert_eq!(track.judge(12, &[]), Judged::Valid);
+    }
+
+    #[test]
+    fn an_unnumbered_bump_puts_everything_loaded_so_far_to_the_test() {
+        let mut track = started(10);
+        let epoch = track.epoch();
+        assert_eq!(track.judge(10, &[7]), Judged::Valid);
+        track.bump(0, 7);
+        assert_eq!(track.epoch(), epoch + 1);
+        assert_eq!(track.judge(10, &[7]), Judged::Ask);
+        track.bump(12, 7);
+        assert_eq!(track.judge(10, &[7]), Judged::Invalid, "a known bump needs no asking");
     }
 
     #[test]

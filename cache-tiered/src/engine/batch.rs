@@ -18,7 +18,7 @@ enum Pending {
     /// This call reads it.
     Lead(Where, Lead),
     /// Another call does.
-    Join(Seat),
+    Join(Where, Seat),
 }
 
 impl Engine {
@@ -36,9 +36,9 @@ impl Engine {
                 Probe::Hit(entry, freshness) => Some(Ok(Some(Served { entry, tier: Tier::Near, freshness }))),
                 Probe::Suspect(_) | Probe::Miss => match self.pend(key).await {
                     Ok(None) => Some(Ok(None)),
-                    Ok(Some(Pending::Join(seat))) => {
+                    Ok(Some(Pending::Join(at, seat))) => {
                         self.counters.count(Metric::Joined);
-                        joins.push((index, seat));
+                        joins.push((index, at, seat));
                         None
                     }
                     Ok(Some(Pending::Lead(at, lead))) => {
@@ -60,8 +60,8 @@ impl Engine {
                 results[index] = outcome.into_result();
             }
         }
-        for (index, seat) in joins {
-            results[index] = match seat.read().await.into_result() {
+        for (index, at, seat) in joins {
+            results[index] = match self.accept(&at, &seat, seat.read().await).into_result() {
                 None => Some(self.get(&near_keys[index], space).await),
                 result => result,
             };
@@ -78,7 +78,7 @@ impl Engine {
             return Err(self.unreachable());
         }
         Ok(Some(match self.board(&at, false, None) {
-            Boarding::Joined(seat) => Pending::Join(seat),
+            Boarding::Joined(seat) => Pending::Join(at, seat),
             Boarding::Leads(lead) => Pending::Lead(at, lead),
         }))
     }

@@ -11,6 +11,7 @@ use cache_core::{
 };
 
 use super::{Engine, Where};
+use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, ack_purges};
 use crate::loaded::Produced;
 use crate::policy::Policy;
@@ -86,6 +87,7 @@ impl Engine {
         };
         let names = &self.lines[line].names;
         let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();
+        let run = self.track(line).run();
         let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
         match answer {
             Ok(applied) => {
@@ -95,9 +97,7 @@ impl Engine {
                 }
                 self.mark(line, applied.n);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
-                let kept = far_keys.iter().map(|key| (*key).to_owned()).collect();
-                let now = self.clock.now();
-                self.lines[line].ring.lock().unwrap_or_else(PoisonError::into_inner).push(now, kept);
+                self.remember(line, &far_keys, run);
                 Ok(applied)
             }
             Err(error) => {
@@ -110,6 +110,23 @@ impl Engine {
                 self.counters.add(Metric::InvalidationPending, keys.len() as u64);
                 Err(error)
             }
+        }
+    }
+
+    /// Remembers acknowledged changes for a replay.
+    ///
+    /// The acknowledgement may be the last word of a server that was replaced meanwhile. Then the replay of that change
+    /// of servers is over, or will find these in the ring: which of the two shows in whether `run`, noted when the
+    /// change left, is still the run.
+    fn remember(&self, line: usize, far_keys: &[&str], run: Option<u64>) {
+        let state = &self.lines[line];
+        let kept = far_keys.iter().map(|key| (*key).to_owned()).collect();
+        state.ring.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now(), kept);
+        if self.track(line).run() != run && !broken(Mutation::NoLateReplay) {
+            let mut recovery = state.recovery.lock().unwrap_or_else(PoisonError::into_inner);
+            far_keys.iter().for_each(|key| recovery.keep(&Arc::from(*key)));
+            drop(recovery);
+            state.beat.notify_one();
         }
     }
 
@@ -278,12 +295,14 @@ impl Engine {
         }
         for chunk in keys.chunks(500) {
             let far_keys: Vec<&str> = chunk.iter().map(|key| &**key).collect();
+            let run = self.track(line).run();
             match bus.change(&self.lines[line].names, self.node, &far_keys, Change::Delete).await {
                 Ok(applied) => {
                     for near in far_keys.iter().filter_map(|key| self.names.near_of(line, key)) {
                         self.purge(&near, Cause::Own);
                     }
                     self.mark(line, applied.n);
+                    self.remember(line, &far_keys, run);
                     self.counters.add(Metric::Invalidated, chunk.len() as u64);
                 }
                 Err(_) => {

@@ -7,6 +7,7 @@ use cache_core::observe::Metric;
 use cache_core::{Beat, Bus, BusEvent, Listener, Message, Result};
 
 use super::Engine;
+use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{BeatTicket, Bump, Cause, Verdict};
 
 /// How long a beat waits for messages that are still on their way before it calls them lost.
@@ -58,8 +59,8 @@ impl Engine {
                 match reason {
                     Bump::Gap => self.counters.count(Metric::Gap),
                     // acknowledged changes may be gone with the old server
-                    Bump::Run | Bump::Reset => self.replay(line).await,
-                    Bump::First => {}
+                    Bump::Run | Bump::Reset if !broken(Mutation::NoReplay) => self.replay(line).await,
+                    Bump::First | Bump::Run | Bump::Reset => {}
                 }
                 tracing::debug!(line, ?reason, "a new epoch begins");
             }

@@ -103,7 +103,7 @@ impl Engine {
             let outcome = match self.board(&at, true, since) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
-                    let outcome = seat.ended().await;
+                    let outcome = self.accept(&at, &seat, seat.ended().await);
                     if !seat.flight.loads && matches!(outcome, Outcome::Done(None) | Outcome::Failed(_)) {
                         // it only read; what it missed is loaded by a flight of our own
                         missed = matches!(outcome, Outcome::Done(None));
@@ -379,7 +379,10 @@ impl LoadTask {
         }
         let s0 = self.s0();
         let (produced, took) = self.produce(loader).await?;
-        let ((entry, _), _, _) = self.entry(produced, Stamp::random(), s0, took);
+        let ((entry, _), frame, ttl) = self.entry(produced, Stamp::random(), s0, took);
+        if let (true, Some(far)) = (broken(Mutation::HoldFills), &self.engine.far) {
+            let _ = far.store().set(&self.at.far, frame.to_bytes(&self.at.far), ttl).await;
+        }
         self.engine.conclude_bare(&self.at, &self.flight, &entry);
         Ok(Served::fresh(entry, Tier::Origin))
     }

@@ -9,8 +9,8 @@ use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Judged, Worth, doubtful, is_fresh, may_join};
-use crate::flight::{Boarding, Flight, Lead, Outcome};
+use crate::coherence::{Joining, Judged, Take, UNCONFIRMED, Worth, doubtful, is_fresh, may_join, take_joined};
+use crate::flight::{Boarding, Flight, Lead, Outcome, Seat};
 use crate::space::Space;
 
 /// What the near store says.
@@ -66,7 +66,12 @@ impl Engine {
         let outage = self.cut_off(line).then_some(self.options.outage);
         match doubtful(entry.epoch(), entry.confirmed(), self.trust_until(line), current, now, outage) {
             Worth::Fresh => Probe::Hit(entry, Freshness::WithinBound),
-            Worth::Unconfirmed => Probe::Hit(entry, Freshness::Stale(StaleReason::Unconfirmed)),
+            Worth::Unconfirmed => {
+                if broken(Mutation::OutageFromServe) {
+                    entry.confirm(UNCONFIRMED, now);
+                }
+                Probe::Hit(entry, Freshness::Stale(StaleReason::Unconfirmed))
+            }
             Worth::Suspect => Probe::Suspect(entry),
             Worth::Nothing => Probe::Miss,
         }
@@ -107,7 +112,7 @@ impl Engine {
             let outcome = match self.board(&at, false, None) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
-                    seat.read().await
+                    self.accept(&at, &seat, seat.read().await)
                 }
                 Boarding::Leads(lead) => self.lead_read(&at, lead, space, suspect).await,
             };
@@ -125,15 +130,29 @@ impl Engine {
         let trust = self.trust_until(at.line);
         let window =
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
-        let joinable = |flight: &Flight, window| may_join(trust, now, flight.begun, window);
+        let joining = |flight: &Flight| may_join(trust, now, flight.begun, self.options.bound, window);
         let mut boarding = self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
-            since.is_none_or(|since| flight.begun >= since) && joinable(flight, window)
+            since.is_none_or(|since| flight.begun >= since) && joining(flight).is_some()
         });
         if let Boarding::Joined(seat) = &mut boarding {
-            // what may have been read longer ago than the bound is told as what it is
-            seat.unconfirmed = !joinable(&seat.flight, self.options.bound) && !broken(Mutation::JoinUnmarked);
+            seat.joining = joining(&seat.flight).unwrap_or(Joining::Trusted);
         }
         boarding
+    }
+
+    /// What the outcome of a flight is good for, for a caller that joined it.
+    pub(crate) fn accept(&self, at: &Where, seat: &Seat, outcome: Outcome) -> Outcome {
+        let Outcome::Done(Some(served)) = outcome else { return outcome };
+        // in a later epoch it is not known any more which bumps came before the flight was joined
+        let stands = seat.flight.epoch == self.epoch(at.line) && self.stands(&served.entry);
+        match take_joined(seat.joining, served.tier == Tier::Origin, stands, seat.lost()) {
+            Take::Plain => Outcome::Done(Some(served)),
+            Take::Unconfirmed => {
+                let freshness = Freshness::Stale(StaleReason::Unconfirmed);
+                Outcome::Done(Some(Served { freshness, ..served }))
+            }
+            Take::Again => Outcome::Abandoned,
+        }
     }
 
     /// Drives a flight that only reads, to its end.
