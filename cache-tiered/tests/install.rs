@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
-use cache_core::{Bus, Change, Entry, Line, LocalStore, Memory, NodeId, codec::Raw, memory::LocalMemory};
+use cache_core::{Bus, CacheService, Change, Entry, Line, LocalStore, Memory, NodeId, codec::Raw, memory::LocalMemory};
 use cache_tiered::{Cache, Freshness, Loaded, StaleReason, Tier, Tiered};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -149,4 +149,46 @@ async fn whoever_joins_an_old_flight_while_cut_off_is_told_how_old_it_may_be() {
     go.notify_one();
     assert_eq!(first.await.unwrap(), Freshness::Fresh);
     assert_eq!(second.await.unwrap(), Freshness::Stale(StaleReason::Unconfirmed));
+}
+
+#[tokio::test]
+async fn a_get_after_a_tag_was_invalidated_is_not_answered_by_a_load_from_before() {
+    let far = Arc::new(Chaos::new(Memory::new()));
+    let (tiered, _) = watched(&far).await;
+    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let first = {
+        let (cache, reading, go) = (names(&tiered), Arc::clone(&reading), Arc::clone(&go));
+        tokio::spawn(async move {
+            let load = || async move {
+                reading.notify_one();
+                go.notified().await;
+                Ok::<_, std::io::Error>(Loaded::value("old".to_owned()).tag("t"))
+            };
+            cache.load_with("k", load).await.unwrap().value
+        })
+    };
+    reading.notified().await;
+    tiered.invalidate_tag("t").await.unwrap();
+    let second = {
+        let cache = names(&tiered);
+        tokio::spawn(async move { cache.get_or_load("k", || ok("new")).await.unwrap() })
+    };
+    eventually("it has joined", async || tiered.metrics().get(Metric::Joined) == 1).await;
+    go.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().as_str(), "old", "its own caller began before");
+    assert_eq!(second.await.unwrap().as_str(), "new");
+}
+
+#[tokio::test]
+async fn a_tag_is_invalid_at_once_also_when_the_far_store_could_not_number_the_change() {
+    let far = Arc::new(Chaos::new(Memory::new()));
+    let (tiered, _) = watched(&far).await;
+    let names = names(&tiered);
+    let load = || async { Ok::<_, std::io::Error>(Loaded::value("old".to_owned()).tag("t")) };
+    names.load_with("k", load).await.unwrap();
+    assert_eq!(names.lookup("k").await.unwrap().unwrap().tier, Tier::Near);
+    // a sequence that can't be counted on
+    far.inner().set("strata:seq", "none".into(), Duration::from_secs(60)).await.unwrap();
+    tiered.invalidate_tag("t").await.unwrap();
+    assert!(names.get("k").await.unwrap().is_none());
 }
