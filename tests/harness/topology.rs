@@ -26,7 +26,7 @@ impl Layout {
 
 /// The running far store.
 pub(crate) enum Topology {
-    Standalone(Server),
+    Standalone(Box<Server>),
     Sentinel(Sentinel),
     Cluster(Cluster),
 }
@@ -36,7 +36,8 @@ impl Topology {
     pub(crate) fn spawn(layout: Layout, binary: Option<&Path>) -> io::Result<Self> {
         Ok(match layout {
             Layout::Standalone => {
-                Self::Standalone(binary.map_or_else(Server::builder, |path| Server::builder().binary(path)).spawn()?)
+                let builder = binary.map_or_else(Server::builder, |path| Server::builder().binary(path));
+                Self::Standalone(Box::new(builder.spawn()?))
             }
             Layout::Sentinel => Self::Sentinel(Sentinel::spawn()?),
             Layout::Cluster => Self::Cluster(Cluster::spawn()?),
