@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::answer::Served;
+use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Fence, FlightId, Joining, SUSPECT};
 
 const SHARDS: usize = 64;
@@ -224,7 +225,8 @@ impl Flights {
         let mut shard = self.shard(key);
         let may = shard.settle(key, flight.id, epoch, told);
         if may {
-            install(if flight.doubted.load(Ordering::Relaxed) { SUSPECT } else { flight.epoch });
+            let begun = if broken(Mutation::NoFlightEpoch) { epoch } else { flight.epoch };
+            install(if flight.doubted.load(Ordering::Relaxed) { SUSPECT } else { begun });
             flight.settled.store(true, Ordering::Release);
         }
         may

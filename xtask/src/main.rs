@@ -8,6 +8,7 @@ mod dependencies;
 mod features;
 mod hits;
 mod imports;
+mod model;
 mod msrv;
 mod run;
 mod servers;
@@ -42,6 +43,12 @@ enum Command {
     },
     /// Histories over real processes with faults, checked against the guarantees; each rule broken to show it is needed
     Coherence(coherence::Coherence),
+    /// The coherence core under a model checker, then every broken rule of it
+    Model {
+        /// The larger runs too: tens of millions of states
+        #[arg(long)]
+        nightly: bool,
+    },
     /// Who may import what, by dependency tree and by source
     Imports,
     /// Licences, sources, bans and advisories of all dependencies
@@ -65,6 +72,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Test => Ok(test::command(&workspace)),
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
+        Command::Model { nightly } => model::command(&workspace, nightly).map(|()| true),
         Command::Imports => imports::check(&workspace).map(told),
         Command::Deny => deny::check(&workspace).map(told),
     }

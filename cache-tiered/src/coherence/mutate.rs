@@ -27,7 +27,7 @@ pub enum Mutation {
     IgnoreGap,
     /// A gap moves the base but begins no epoch.
     GapNoEpoch,
-    /// A flight older than the epoch installs.
+    /// The epoch of a flight counts for nothing: it is joined in a later one, and installs into it.
     NoFlightEpoch,
     /// A flight is joined while there is no trust.
     JoinUntrusted,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cache_core::Tick;
 
 use super::Track;
+use super::mutate::{Mutation, broken};
 
 /// The atomics of one line that near hits read: trust, epoch, the last clear.
 ///
@@ -38,6 +39,9 @@ impl View {
 
     /// Shows `track`. Called under the lock that guards it.
     pub fn publish(&self, track: &Track) {
+        if broken(Mutation::TrustBeforeEpoch) {
+            self.trust_until.store(track.trust_until().as_nanos(), Ordering::Release);
+        }
         self.applied.store(track.applied(), Ordering::Release);
         self.cleared.store(track.cleared(), Ordering::Release);
         self.epoch.store(track.epoch(), Ordering::Release);

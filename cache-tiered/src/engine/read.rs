@@ -144,7 +144,8 @@ impl Engine {
     pub(crate) fn accept(&self, at: &Where, seat: &Seat, outcome: Outcome) -> Outcome {
         let Outcome::Done(Some(served)) = outcome else { return outcome };
         // in a later epoch it is not known any more which bumps came before the flight was joined
-        let stands = seat.flight.epoch == self.epoch(at.line) && self.stands(&served.entry);
+        let same = seat.flight.epoch == self.epoch(at.line) || broken(Mutation::NoFlightEpoch);
+        let stands = same && self.stands(&served.entry);
         match take_joined(seat.joining, served.tier == Tier::Origin, stands, seat.lost()) {
             Take::Plain => Outcome::Done(Some(served)),
             Take::Unconfirmed => {
