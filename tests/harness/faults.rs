@@ -194,7 +194,8 @@ impl Stage<'_> {
             Fault::StallReplies | Fault::StallRequests => {
                 let way = if fault == Fault::StallReplies { Direction::Replies } else { Direction::Requests };
                 proxy.stall(way);
-                tokio::time::sleep(span).await;
+                // always past the bound, so that trust has to end
+                tokio::time::sleep(self.bound + span).await;
                 proxy.flow();
             }
             Fault::DropPushes => {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{benches, deny, dependencies, features, hits, imports, msrv, test};
+use crate::{benches, deny, dependencies, features, hits, imports, model, msrv, test};
 
 /// A check with a name for the table; it returns what it looked at, in a few words.
 struct Step {
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "features", what: "each feature alone builds without a warning", run: features::check },
     Step { name: "docs", what: "documentation builds without a warning", run: docs },
     Step { name: "deny", what: "licences, sources and bans of dependencies", run: deny::check },
+    Step { name: "model", what: "the coherence core is model-checked, and each broken rule shows", run: model },
     Step { name: "hits", what: "a near hit costs no more instructions than it may", run: hits::check },
     Step { name: "benches", what: "each bench builds and runs once", run: benches::check },
 ];
@@ -62,6 +63,10 @@ pub(crate) fn command(workspace: &Workspace, only: &[String]) -> Result<bool> {
     }
     println!("\n{}\n{}", table.text(), tally.closing());
     Ok(tally.failed() == 0)
+}
+
+fn model(workspace: &Workspace) -> Result<String> {
+    model::command(workspace, false).map(|()| "no violation, every broken rule shows".into())
 }
 
 /// What each step came to.
