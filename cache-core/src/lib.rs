@@ -6,6 +6,7 @@
 //! * [`Entry`] and [`envelope`]: one cached value, in memory and as a frame of bytes.
 //! * [`Memory`]: the reference backend, with every capability and no dependency.
 //! * [`codec`]: how a typed value becomes the payload of an entry.
+//! * `recipe` (feature): lock, limiter, session, counter, leaderboard, typed pub/sub, over any store that has them.
 //! * `testkit` (feature): the conformance suite and the fault-injecting wrappers.
 //!
 //! A backend moves bytes. Codecs, key layout, compression and freshness live above it.
@@ -22,6 +23,8 @@ mod leases;
 mod local;
 pub mod memory;
 pub mod observe;
+#[cfg(feature = "recipe")]
+pub mod recipe;
 mod service;
 mod sweep;
 #[cfg(feature = "testkit")]

@@ -25,6 +25,8 @@ mod connect;
 mod error;
 mod leases;
 mod raw;
+#[cfg(feature = "recipe")]
+mod recipe;
 mod script;
 mod service;
 mod sweep;

@@ -9,6 +9,8 @@
 mod atomic;
 mod builder;
 mod bus;
+#[cfg(feature = "recipe")]
+mod extensions;
 mod leases;
 mod listener;
 mod near;

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::Builder;
+#[cfg(feature = "recipe")]
+use super::extensions::Extensions;
 use super::state::{OVERHEAD, State};
 use crate::{Clock, MAX_KEY, Result};
 
@@ -39,6 +41,8 @@ struct Shared {
     clock: Clock,
     max_value: usize,
     state: Mutex<State>,
+    #[cfg(feature = "recipe")]
+    extensions: Extensions,
 }
 
 impl Memory {
@@ -60,7 +64,26 @@ impl Memory {
         let Builder { clock, bytes, max_value, buffer } = builder;
         let fits = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(OVERHEAD + MAX_KEY);
         let state = Mutex::new(State::new(bytes, buffer.max(1)));
-        Self(Arc::new(Shared { clock, max_value: max_value.min(fits), state }))
+        Self(Arc::new(Shared {
+            clock,
+            max_value: max_value.min(fits),
+            state,
+            #[cfg(feature = "recipe")]
+            extensions: Extensions::default(),
+        }))
+    }
+
+    /// The state of a recipe in this store: one value per type, lost with [`flush`](Self::flush) and
+    /// [`restart`](Self::restart).
+    #[cfg(feature = "recipe")]
+    pub(crate) fn extension<T: std::any::Any + Default + Send + Sync>(&self) -> Arc<T> {
+        self.0.extensions.get()
+    }
+
+    /// The clock that everything in this store reads.
+    #[cfg(feature = "recipe")]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -86,11 +109,15 @@ impl Memory {
     /// Removes every key, as `FLUSHALL` does: sequences and tags too, and nobody is told.
     pub fn flush(&self) {
         self.lock().clear();
+        #[cfg(feature = "recipe")]
+        self.0.extensions.clear();
     }
 
     /// What a restart with an empty data set does: every key is lost, the run id changes, every subscription breaks
     /// and comes back.
     pub fn restart(&self) {
+        #[cfg(feature = "recipe")]
+        self.0.extensions.clear();
         let mut state = self.lock();
         state.clear();
         state.run = state.run.wrapping_add(1);

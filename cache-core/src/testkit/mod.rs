@@ -4,6 +4,7 @@
 //! * [`assert_conforms`]: runs the table over a store and panics with every case that failed.
 //! * [`Subject::trials`]: the same as a list of names and futures, for a test harness of one's own.
 //! * [`Chaos`]: scripted faults in front of any store.
+//! * `recipe` (feature `recipe`): the suites of the recipes.
 //! * [`history`]: checks recorded reads and acknowledgements against the staleness bound.
 //!
 //! A backend of one's own is tested in ten lines:
@@ -24,6 +25,8 @@ mod case;
 pub mod chaos;
 mod context;
 pub mod history;
+#[cfg(feature = "recipe")]
+pub mod recipe;
 mod run;
 mod subject;
 mod suite;

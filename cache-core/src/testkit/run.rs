@@ -49,16 +49,21 @@ impl Trial {
         }
         let context = Context::new(self.subject.clone());
         let id = context.id().to_owned();
-        let mut task = tokio::spawn((self.case.run)(context));
-        match tokio::time::timeout(DEADLINE, &mut task).await {
-            Err(_) => {
-                task.abort();
-                return Err(format!("no end after {DEADLINE:?}"));
-            }
-            Ok(Err(broken)) => return Err(panic_text(broken)),
-            Ok(Ok(())) => {}
-        }
+        alone((self.case.run)(context)).await?;
         self.subject.audit(id).await
+    }
+}
+
+/// Runs a case in a task of its own.
+pub(super) async fn alone(case: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+    let mut task = tokio::spawn(case);
+    match tokio::time::timeout(DEADLINE, &mut task).await {
+        Err(_) => {
+            task.abort();
+            Err(format!("no end after {DEADLINE:?}"))
+        }
+        Ok(Err(broken)) => Err(panic_text(broken)),
+        Ok(Ok(())) => Ok(()),
     }
 }
 

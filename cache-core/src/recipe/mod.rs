@@ -1,0 +1,6 @@
+//! Recipes: what applications build on a shared store beside a cache, under the names that the field knows.
+//!
+//! Each recipe has two halves. A *store* trait holds its atomic steps, one round trip each; [`Memory`](crate::Memory)
+//! implements it inside the process, and the redis backend on a server. A *handle* owns a store and gives the
+//! application its calls: arguments are checked there, once for all stores, before anything is touched. So a program
+//! swaps the store in one line, and both pass the same suite (`testkit::recipe`).

@@ -1,0 +1,1 @@
+//! The recipes of [`cache_core::recipe`] on a server: one script, one round trip, a step.

@@ -1,0 +1,71 @@
+//! The suite of each recipe over every store that has it: embedded, a server, a cluster.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use cache_core::memory::Memory;
+use cache_core::testkit::recipe::Case;
+use cache_redis::testkit::{Cluster, Server};
+use cache_strata::Redis;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+/// The stores: a row each.
+struct Stores {
+    memory: Memory,
+    redis: Redis,
+    cluster: Redis,
+}
+
+/// The tests of one recipe over one store, as `row::recipe::case`.
+#[allow(dead_code, reason = "called once for each recipe and store")]
+fn trials<S: ?Sized + Send + Sync + 'static>(
+    runtime: &Arc<Runtime>,
+    row: &str,
+    recipe: &str,
+    cases: &'static [Case<S>],
+    store: &Arc<S>,
+) -> Vec<Trial> {
+    let trial = |case: &'static Case<S>| {
+        let (runtime, store) = (Arc::clone(runtime), Arc::clone(store));
+        Trial::test(format!("{row}::{recipe}::{}", case.name), move || {
+            runtime.block_on(case.run(store)).map_err(|fault| Failed::from(format!("{}: {fault}", case.promise)))
+        })
+    };
+    cases.iter().map(trial).collect()
+}
+
+/// The tests of a recipe over every store.
+#[allow(unused_macros, reason = "called once for each recipe")]
+macro_rules! recipe {
+    ($tests:ident, $runtime:expr, $stores:expr, $name:literal: $cases:path, $store:ty) => {
+        let memory: Arc<$store> = Arc::new($stores.memory.clone());
+        $tests.extend(trials($runtime, "memory", $name, $cases, &memory));
+        let redis: Arc<$store> = Arc::new($stores.redis.clone());
+        $tests.extend(trials($runtime, "redis", $name, $cases, &redis));
+        let cluster: Arc<$store> = Arc::new($stores.cluster.clone());
+        $tests.extend(trials($runtime, "cluster", $name, $cases, &cluster));
+    };
+}
+
+fn tests(_runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
+    let _ = (&stores.memory, &stores.redis, &stores.cluster);
+    // for each recipe: recipe!(tests, runtime, stores, "lock": cache_core::testkit::recipe::lock::CASES, dyn LockStore);
+    Vec::new()
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new()?);
+    let server = Server::spawn().context("the rows on Redis need a redis-server")?;
+    let nodes = Cluster::spawn().context("starting a cluster")?;
+    let stores = runtime.block_on(async {
+        anyhow::Ok(Stores {
+            memory: Memory::new(),
+            redis: Redis::connect(format!("{}?timeout=10s", server.url())).await?,
+            cluster: Redis::connect(format!("{}?cluster=true&timeout=10s", nodes.url())).await?,
+        })
+    })?;
+    Ok(libtest_mimic::run(&arguments, tests(&runtime, &stores)).exit_code())
+}
