@@ -4,9 +4,9 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cache_core::{Error, ErrorKind, Stamp, Tick};
+use cache_core::{Error, Stamp, Tick};
 use foldhash::fast::{FixedState, RandomState};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::answer::Served;
@@ -61,41 +61,40 @@ pub(crate) struct Flight {
     doubted: AtomicBool,
     /// Whether it ended as the current flight and, had it something to install, installed it.
     settled: AtomicBool,
-    stage: watch::Sender<Stage>,
+    stage: Mutex<Stage>,
+    /// Rung when the stage changed. Callers wake in the order in which they came: a simulation replays it.
+    moved: Notify,
     /// Rung when the key changed or its lease was filled elsewhere.
     pub(crate) wake: Notify,
     task: OnceLock<AbortHandle>,
 }
 
 impl Flight {
-    /// The stage as it changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<Stage> {
-        self.stage.subscribe()
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves on to `next` if `may` holds for the stage so far.
+    fn advance(&self, next: Stage, may: impl FnOnce(&Stage) -> bool) {
+        let mut stage = self.stage();
+        if may(&stage) {
+            *stage = next;
+            drop(stage);
+            self.moved.notify_waiters();
+        }
     }
 
     pub(crate) fn missed(&self) {
-        self.stage.send_if_modified(|stage| {
-            let reading = matches!(stage, Stage::Reading);
-            if reading {
-                *stage = Stage::Missed;
-            }
-            reading
-        });
+        self.advance(Stage::Missed, |stage| matches!(stage, Stage::Reading));
     }
 
     /// Ends the flight; the first end counts.
     pub(crate) fn end(&self, outcome: Outcome) {
-        self.stage.send_if_modified(|stage| {
-            let open = !matches!(stage, Stage::Ended(_));
-            if open {
-                *stage = Stage::Ended(outcome);
-            }
-            open
-        });
+        self.advance(Stage::Ended(outcome), |stage| !matches!(stage, Stage::Ended(_)));
     }
 
     fn is_over(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Ended(_))
+        matches!(*self.stage(), Stage::Ended(_))
     }
 
     pub(crate) fn set_task(&self, task: AbortHandle) {
@@ -166,7 +165,8 @@ impl Flights {
             callers: AtomicUsize::new(1),
             doubted: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            stage: watch::Sender::new(Stage::Reading),
+            stage: Mutex::new(Stage::Reading),
+            moved: Notify::new(),
             wake: Notify::new(),
             task: OnceLock::new(),
         });
@@ -311,15 +311,14 @@ impl Seat {
     }
 
     async fn reaches(&self, reached: impl Fn(&Stage) -> Option<Outcome>) -> Outcome {
-        let mut stages = self.flight.watch();
         loop {
-            let outcome = reached(&stages.borrow_and_update());
+            // listening begins before the look, so that no change in between is missed
+            let moved = self.flight.moved.notified();
+            let outcome = reached(&self.flight.stage());
             if let Some(outcome) = outcome {
                 return outcome;
             }
-            if stages.changed().await.is_err() {
-                return Outcome::Failed(Error::new(ErrorKind::Loader, "the load was cancelled"));
-            }
+            moved.await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading many keys: one near pass, one far round trip a line.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cache_core::observe::Metric;
@@ -29,7 +29,7 @@ impl Engine {
         space: &Arc<Space>,
     ) -> Vec<Result<Option<Served>>> {
         let mut results: Vec<Option<Result<Option<Served>>>> = Vec::with_capacity(near_keys.len());
-        let mut leads: HashMap<usize, Vec<(usize, Where, Lead)>> = HashMap::new();
+        let mut leads: BTreeMap<usize, Vec<(usize, Where, Lead)>> = BTreeMap::new();
         let mut joins = Vec::new();
         for (index, key) in near_keys.iter().enumerate() {
             results.push(match self.probe_for(key, space) {

@@ -1,6 +1,6 @@
 //! Changing: invalidate, put, tags; what is kept for a retry or a replay.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const MOST_PENDING: usize = 10_000;
 /// Invalidations that were not acknowledged: the newest per key, to be retried when the far store answers again.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
-    keys: HashMap<Arc<str>, ()>,
+    keys: BTreeMap<Arc<str>, ()>,
     everything: bool,
 }
 
@@ -38,7 +38,7 @@ impl Recovery {
     }
 
     fn take(&mut self) -> (Vec<Arc<str>>, bool) {
-        (self.keys.drain().map(|(key, ())| key).collect(), std::mem::take(&mut self.everything))
+        (std::mem::take(&mut self.keys).into_keys().collect(), std::mem::take(&mut self.everything))
     }
 
     /// How many invalidations wait.
@@ -52,7 +52,7 @@ impl Engine {
     ///
     /// Runs to its end even if the caller goes away: a change that has left can't be called back.
     pub(crate) async fn change(self: &Arc<Self>, keys: Vec<Where>, change: Change) -> Result<Applied> {
-        let mut groups: HashMap<usize, Vec<Where>> = HashMap::new();
+        let mut groups: BTreeMap<usize, Vec<Where>> = BTreeMap::new();
         for at in keys {
             groups.entry(at.line).or_default().push(at);
         }

@@ -413,6 +413,7 @@ impl LoadTask {
                     let renew = far.leases().renew(&self.at.far, held.token, span);
                     // lost or unanswered: the fill will be refused, the load still serves its callers
                     let _ = tokio::select! {
+                        biased;
                         done = &mut load => return done,
                         renewed = far.call(&engine.clock, &engine.counters, renew) => renewed,
                     };

@@ -67,6 +67,7 @@ impl Engine {
                 state.beat.notify_one();
                 self.lines[0].beat.notify_one();
                 tokio::select! {
+                    biased;
                     () = verdict => {}
                     () = control => {}
                 }
