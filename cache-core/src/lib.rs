@@ -23,6 +23,7 @@ mod leases;
 mod local;
 pub mod memory;
 pub mod observe;
+mod packing;
 #[cfg(feature = "recipe")]
 pub mod recipe;
 mod service;
@@ -40,5 +41,6 @@ pub use key::{KeyHash, MAX_KEY, MAX_TTL, check_key, check_ttl, check_value};
 pub use leases::{Found, Lease, Leases, Wait};
 pub use local::LocalStore;
 pub use memory::Memory;
+pub use packing::Packing;
 pub use service::{CacheService, DEFAULT_MAX_VALUE};
 pub use sweep::Sweep;

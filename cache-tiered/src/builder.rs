@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{CacheService, Clock, LocalStore, Result};
+use cache_core::{CacheService, Clock, LocalStore, Packing, Result};
 
 use crate::Tiered;
 use crate::engine::{Engine, Options, Setup, check_name};
@@ -15,6 +15,7 @@ use crate::policy::all_mistakes;
 pub struct TieredBuilder {
     near: Option<Arc<dyn LocalStore>>,
     far: Option<Arc<dyn CacheService>>,
+    packing: Packing,
     namespace: String,
     buckets: usize,
     options: Options,
@@ -27,6 +28,7 @@ impl Default for TieredBuilder {
         Self {
             near: None,
             far: None,
+            packing: Packing::default(),
             namespace: "strata".to_owned(),
             buckets: 1,
             options: Options::default(),
@@ -52,6 +54,12 @@ impl TieredBuilder {
     /// The store that processes share.
     pub fn far(mut self, far: impl CacheService) -> Self {
         self.far = Some(Arc::new(far));
+        self
+    }
+
+    /// How payloads stand in the far store: compressed, encrypted, both. Default: as they are.
+    pub fn packing(mut self, packing: Packing) -> Self {
+        self.packing = packing;
         self
     }
 
@@ -131,7 +139,7 @@ impl TieredBuilder {
     /// # Errors
     /// `Config` that lists every mistake; what the far store says if it can't be subscribed to.
     pub async fn build(self) -> Result<Tiered> {
-        let Self { near, far, namespace, buckets, options, clock, monitor } = self;
+        let Self { near, far, packing, namespace, buckets, options, clock, monitor } = self;
         let mut found = Vec::new();
         if let Err(error) = check_name("namespace", &namespace) {
             found.push(error.message().to_owned());
@@ -184,7 +192,8 @@ impl TieredBuilder {
             }
         }
         all_mistakes(&found)?;
-        let engine = Engine::start(Setup { near, far, namespace, lines: buckets, options, clock, monitor }).await?;
+        let engine =
+            Engine::start(Setup { near, far, packing, namespace, lines: buckets, options, clock, monitor }).await?;
         Ok(Tiered::new(engine))
     }
 }

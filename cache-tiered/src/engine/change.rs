@@ -173,7 +173,7 @@ impl Engine {
         let (frame, ttl) = self.fresh_frame(&produced, policy);
         match &self.far {
             Some(far) => {
-                let frame = frame.to_bytes(&at.far);
+                let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
                 self.change(vec![at], Change::Put { frame, ttl }).await
             }
@@ -189,7 +189,7 @@ impl Engine {
         let (frame, ttl) = self.fresh_frame(&produced, policy);
         match &self.far {
             Some(far) => {
-                let frame = frame.to_bytes(&at.far);
+                let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
                 self.change(vec![at], Change::PutNewer { frame, ttl }).await
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::{Counters, Metric};
-use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Result};
+use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Packing, Result};
 
 use crate::plain::PlainLeases;
 use crate::policy::Breaker;
@@ -19,16 +19,22 @@ pub(crate) struct Far {
     store: Arc<dyn CacheService>,
     plain: Option<PlainLeases>,
     breaker: Mutex<Breaker>,
+    packing: Packing,
 }
 
 impl Far {
-    pub(crate) fn new(store: Arc<dyn CacheService>) -> Self {
+    pub(crate) fn new(store: Arc<dyn CacheService>, packing: Packing) -> Self {
         let plain = store.leases().is_none().then(|| PlainLeases::new(Arc::clone(&store)));
-        Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)) }
+        Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)), packing }
     }
 
     pub(crate) fn store(&self) -> &dyn CacheService {
         &*self.store
+    }
+
+    /// How payloads stand in it.
+    pub(crate) const fn packing(&self) -> &Packing {
+        &self.packing
     }
 
     pub(crate) fn leases(&self) -> &dyn Leases {

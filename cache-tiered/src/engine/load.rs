@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, Wait, check_value};
 
@@ -302,11 +303,12 @@ impl LoadTask {
         let (produced, took) = self.renewing(far, &held, self.produce(loader)).await?;
         let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
         let ((entry, store), frame, ttl) = self.entry(produced, held.token, s0, took);
-        let bytes = frame.to_bytes(&self.at.far);
-        if !store || check_value(bytes.len(), far.store().max_value()).is_err() {
+        let fits = |bytes: &Bytes| check_value(bytes.len(), far.store().max_value()).is_ok();
+        let packed = far.packing().pack(&self.at.far, &frame).ok().filter(|bytes| store && fits(bytes));
+        let Some(bytes) = packed else {
             engine.conclude_bare(&self.at, &self.flight, &entry);
             return Ok(Served::fresh(entry, Tier::Origin));
-        }
+        };
         let channel = &engine.line(&self.at).names.channel;
         let fill = async {
             if broken(Mutation::NoCas) {

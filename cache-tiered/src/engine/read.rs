@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cache_core::observe::Metric;
-use cache_core::{Entry, Found, Frame, Header, Result, State, envelope};
+use cache_core::{Entry, Found, Header, Result, State, envelope};
 
 use super::trust::Footing;
 use super::{Engine, Where};
@@ -240,7 +240,9 @@ impl Engine {
     }
 
     async fn admit(&self, at: &Where, found: &Found, sent: cache_core::Tick, space: &Space) -> Result<Admitted> {
-        let Ok(frame) = Frame::parse(&at.far, &found.frame) else { return Ok(Admitted::Junk) };
+        let Some(Ok(frame)) = self.far.as_ref().map(|far| far.packing().unpack(&at.far, &found.frame)) else {
+            return Ok(Admitted::Junk);
+        };
         if !matches!(frame.header.state, State::Value | State::Negative) {
             return Ok(Admitted::Miss);
         }

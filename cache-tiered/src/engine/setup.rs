@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::Counters;
-use cache_core::{CacheService, Clock, LocalStore, NodeId, Result, Stamp};
+use cache_core::{CacheService, Clock, LocalStore, NodeId, Packing, Result, Stamp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -22,6 +22,7 @@ const RING: (Duration, usize) = (Duration::from_secs(60), 100_000);
 pub(crate) struct Setup {
     pub(crate) near: Option<Arc<dyn LocalStore>>,
     pub(crate) far: Option<Arc<dyn CacheService>>,
+    pub(crate) packing: Packing,
     pub(crate) namespace: String,
     pub(crate) lines: usize,
     pub(crate) options: Options,
@@ -34,7 +35,7 @@ impl Engine {
     /// Starts an engine. With a far store that can be heard: subscribes first, then beats, so that nothing is read
     /// before it is known what was missed.
     pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { near, far, namespace, lines, options, clock, monitor } = setup;
+        let Setup { near, far, packing, namespace, lines, options, clock, monitor } = setup;
         let names = Names::new(&namespace, lines);
         let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
         let (monitor, samples) = monitor.filter(|_| heard).map(Monitor::new).unzip();
@@ -52,7 +53,7 @@ impl Engine {
         });
         let engine = Arc::new(Self {
             near,
-            far: far.map(Far::new),
+            far: far.map(|far| Far::new(far, packing)),
             lines: states.collect(),
             names,
             flights: Arc::new(Flights::new()),
