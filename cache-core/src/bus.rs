@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::Result;
+use crate::{Result, Stamp};
 
 /// A process's random id on the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,16 +62,27 @@ pub enum Change {
         /// How long.
         ttl: Duration,
     },
+    /// As `Put`, but only if the key still holds what was seen; otherwise, and if the store's memory is full, nothing
+    /// is changed, numbered or published. A bar is never replaced. One key only.
+    Swap {
+        /// The stamp of the value (`V` or `N`) that the key has to hold; [`Stamp::NONE`] if it has to hold none, be it
+        /// missing, leased, a fallback or foreign.
+        seen: Stamp,
+        /// The frame to store.
+        frame: Bytes,
+        /// How long.
+        ttl: Duration,
+    },
 }
 
 /// What a change did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The change's number in its line, that of the last part if it was done in parts; 0 if the store could not
-    /// number it (every process then revalidates), or if a `PutNewer` found nothing to change.
+    /// number it (every process then revalidates), or if a `PutNewer` or `Swap` found nothing to change.
     pub n: u64,
-    /// Whether the value of a `Put` or `PutNewer` was stored. An unstored value leaves a miss, never an old value,
-    /// except that `PutNewer` leaves a newer value alone.
+    /// Whether the value of a `Put`, `PutNewer` or `Swap` was stored. An unstored value leaves a miss, never an old
+    /// value, except that `PutNewer` leaves a newer value alone, and `Swap` whatever it finds.
     pub stored: bool,
     /// How many of the keys held something before, leases included.
     pub removed: u64,

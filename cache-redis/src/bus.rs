@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_core::{
     Applied, Beat, Bus, BusEvent, CacheService, Change, ErrorKind, Frame, Generations, Header, Line, Listener, NodeId,
-    Result,
+    Result, Stamp,
 };
 
 use crate::connect::{SubEvent, Subscriber, TrackEvent, Tracker};
@@ -42,6 +42,7 @@ impl Bus for Redis {
             sized(frame.len(), self.max_value(), "change")?;
             if keys.len() == 1 { Ok(script) } else { Err(invalid("a put takes exactly one key")) }
         };
+        let mut seen = Stamp::NONE;
         let (script, ms, frame) = match change {
             Change::Delete => (&script::DELETE, 0, Bytes::new()),
             Change::Soften { grace } => (&script::SOFTEN, millis(grace, "change")?, Bytes::new()),
@@ -53,14 +54,19 @@ impl Bus for Redis {
                 Header::parse(&frame).map_err(|why| invalid(&format!("the frame to put is malformed: {why}")))?;
                 (put(&script::PUT_NEWER, &frame)?, millis(ttl, "change")?, frame)
             }
+            Change::Swap { seen: stamp, frame, ttl } => {
+                seen = stamp;
+                (put(&script::SWAP, &frame)?, millis(ttl, "change")?, frame)
+            }
             _ => return Err(invalid("this kind of change is not known")),
         };
+        let call = Mutate { script, ms, frame, seen };
         let parts = async {
             let (first, mut rest) = keys.split_at(part(keys));
-            let mut all = self.change_part(line, node, first, script, ms, &frame).await?;
+            let mut all = self.change_part(line, node, first, &call).await?;
             while !rest.is_empty() {
                 let (next, after) = rest.split_at(part(rest));
-                let applied = self.change_part(line, node, next, script, ms, &frame).await?;
+                let applied = self.change_part(line, node, next, &call).await?;
                 all.n = if all.n == 0 { 0 } else { applied.n };
                 all.removed += applied.removed;
                 rest = after;
@@ -142,20 +148,21 @@ impl Bus for Redis {
 
 impl Redis {
     /// One script call.
-    async fn change_part(
-        &self,
-        line: &Line,
-        node: NodeId,
-        keys: &[&str],
-        script: &'static Script,
-        ms: u64,
-        frame: &Bytes,
-    ) -> Result<Applied> {
+    async fn change_part(&self, line: &Line, node: NodeId, keys: &[&str], what: &Mutate) -> Result<Applied> {
         let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
-        let call = script.on(&names).arg(self.link().publish()).arg(&line.channel).arg(node.to_string());
-        let (n, stored, removed) = call.arg(ms).arg(&frame[..]).run(self.link(), "change").await?;
+        let call = what.script.on(&names).arg(self.link().publish()).arg(&line.channel).arg(node.to_string());
+        let call = call.arg(what.ms).arg(&what.frame[..]).arg(&what.seen.to_bytes()[..]);
+        let (n, stored, removed) = call.run(self.link(), "change").await?;
         Ok(Applied { n, stored, removed })
     }
+}
+
+/// A change as its script takes it.
+struct Mutate {
+    script: &'static Script,
+    ms: u64,
+    frame: Bytes,
+    seen: Stamp,
 }
 
 /// An open subscription, the index of each channel's line, and the tracked keys.

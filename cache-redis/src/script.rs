@@ -46,7 +46,7 @@ scripts! {
     REFRESH = "look" "refresh";
     /// Gives a lease back.
     RELEASE = "look" "held" "patch" "wake" "bare" "release";
-    /// Deletes keys; this and the next four number and publish what they do.
+    /// Deletes keys; this and the next five number and publish what they do.
     DELETE = "seq" "delete" "publish";
     /// Keeps values as fallbacks.
     SOFTEN = "seq" "value" "bare" "soften" "publish";
@@ -56,6 +56,8 @@ scripts! {
     PUT = "seq" "put" "publish";
     /// Puts a value unless a newer one stands.
     PUT_NEWER = "seq" "value" "newer" "put" "publish";
+    /// Puts a value if what was seen still stands.
+    SWAP = "seq" "look" "swap" "put" "publish";
     /// Bumps a tag.
     BUMP = "seq" "tags" "bump";
     /// Reads tag generations.

@@ -13,8 +13,8 @@ use super::state::State as Store;
 use super::tags;
 use crate::envelope::{Frame, Header, State};
 use crate::{
-    Applied, Beat, Bus, Change, Error, ErrorKind, Generations, Line, Listener, Message, NodeId, Result, check_key,
-    check_ttl, check_value,
+    Applied, Beat, Bus, Change, Error, ErrorKind, Generations, Line, Listener, Message, NodeId, Result, Stamp,
+    check_key, check_ttl, check_value,
 };
 
 /// How long a sequence lives without a beat: 30 days.
@@ -124,7 +124,26 @@ fn mutate(store: &mut Store, keys: &[&str], change: Change, limit: usize) -> Res
             store.put(key, frame, ttl);
             Ok(Some(true))
         }
+        Change::Swap { seen, frame, ttl } => {
+            let (key, ttl) = check_put(keys, &frame, ttl, limit)?;
+            if !holds(store, key, seen)? {
+                return Ok(None);
+            }
+            store.put(key, frame, ttl);
+            Ok(Some(true))
+        }
     }
+}
+
+/// Whether a swap that saw the stamp `seen` may go on.
+fn holds(store: &mut Store, key: &str, seen: Stamp) -> Result<bool> {
+    Ok(match store.frame(key)?.map(|(header, _)| header) {
+        Some(header) if matches!(header.state, State::Value | State::Negative) => {
+            seen != Stamp::NONE && header.stamp == seen
+        }
+        Some(header) => header.state != State::Tombstone && seen == Stamp::NONE,
+        None => seen == Stamp::NONE,
+    })
 }
 
 /// The one key of a put, and its ttl in ms.

@@ -208,6 +208,8 @@ async fn a_put_is_numbered_and_a_newer_row_is_left_alone() {
         let put = Change::Put { frame: frame(State::Value, 1), ttl };
         assert_eq!(redis.change(&line(), NODE, keys, put).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
+    let put = Change::Swap { seen: Stamp::NONE, frame: frame(State::Value, 1), ttl };
+    assert_eq!(redis.change(&line(), NODE, &[K, "{ns}:k:2"], put).await.unwrap_err().kind(), ErrorKind::Invalid);
     let short = Change::PutNewer { frame: Bytes::from_static(b"x"), ttl };
     assert_eq!(redis.change(&line(), NODE, &[K], short).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
@@ -248,6 +250,17 @@ async fn with_full_memory_invalidations_pass_and_a_put_leaves_a_miss() {
             assert_eq!(heard(&mut listener).await, keys(applied.n, &[K]));
             assert_eq!(get(&redis).await, None);
         }
+        // a read-modify-write's old value is all that there is
+        server.cli(&clean()).unwrap();
+        let old = frame(State::Value, 1);
+        put(&redis, &old).await;
+        full(true);
+        let seen = Header::parse(&old).unwrap().stamp;
+        let swap = Change::Swap { seen, frame: frame(State::Value, 2), ttl: DAY };
+        let refused = redis.change(&line(), NODE, &[K], swap).await.unwrap_err();
+        full(false);
+        assert_eq!((refused.kind(), refused.reply()), (ErrorKind::Overloaded, Some(Reply::OutOfMemory)));
+        assert_eq!(get(&redis).await, Some(old));
         server.cli(&clean()).unwrap();
         full(true);
         let n = redis.bump(&line(), NODE, 5, 10, DAY).await.unwrap();

@@ -10,7 +10,7 @@ use crate::testkit::Context;
 use crate::testkit::case::cases;
 use crate::testkit::context::{Ear, LONG, ME, OTHER};
 use crate::testkit::wait::{PATIENCE, within};
-use crate::{BusEvent, Change, ErrorKind, Line, Message};
+use crate::{BusEvent, Change, ErrorKind, Line, Message, Stamp};
 
 cases! { "bus", [Service, Bus]:
     "A change has the number after the last one." => numbers_increase_by_one,
@@ -340,11 +340,13 @@ async fn a_bad_change_is_refused(t: Context) {
         refuse(&[&kept], Change::Soften { grace: ttl }).await;
         refuse(&[&kept], Change::Put { frame: frame.clone(), ttl }).await;
         refuse(&[&kept], Change::PutNewer { frame: frame.clone(), ttl }).await;
+        refuse(&[&kept], Change::Swap { seen: Stamp::NONE, frame: frame.clone(), ttl }).await;
         refused("bump", ErrorKind::Invalid, t.bus().bump(&line, ME, 5, 1, ttl).await);
     }
     let two = [&*kept, &t.key("other")];
     refuse(&two, Change::Put { frame: frame.clone(), ttl: LONG }).await;
-    refuse(&two, Change::PutNewer { frame, ttl: LONG }).await;
+    refuse(&two, Change::PutNewer { frame: frame.clone(), ttl: LONG }).await;
+    refuse(&two, Change::Swap { seen: Stamp::NONE, frame, ttl: LONG }).await;
     refuse(&[&kept], Change::PutNewer { frame: "no frame".into(), ttl: LONG }).await;
     let no_seq = Line { seq: String::new(), ..line.clone() };
     refused("beat", ErrorKind::Invalid, t.bus().beat(&no_seq).await);

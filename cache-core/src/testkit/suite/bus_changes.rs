@@ -57,7 +57,8 @@ fn every_change(key: &str) -> Vec<Change> {
         Change::Soften { grace: LONG },
         Change::Hold { hold: LONG },
         Change::Put { frame: frame.clone(), ttl: LONG },
-        Change::PutNewer { frame, ttl: LONG },
+        Change::PutNewer { frame: frame.clone(), ttl: LONG },
+        Change::Swap { seen: Stamp::NONE, frame, ttl: LONG },
     ]
 }
 

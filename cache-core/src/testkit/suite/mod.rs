@@ -4,6 +4,7 @@ mod atomic;
 mod batch;
 mod bus;
 mod bus_changes;
+mod bus_swap;
 mod bus_tags;
 
 mod frames;
@@ -19,7 +20,7 @@ mod values;
 
 use super::Case;
 
-const TABLES: [&[Case]; 14] = [
+const TABLES: [&[Case]; 15] = [
     values::CASES,
     limits::CASES,
     ttl::CASES,
@@ -30,6 +31,7 @@ const TABLES: [&[Case]; 14] = [
     leases_wait::CASES,
     bus::CASES,
     bus_changes::CASES,
+    bus_swap::CASES,
     bus_tags::CASES,
     atomic::CASES,
     sweep::CASES,
