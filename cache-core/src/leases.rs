@@ -51,6 +51,26 @@ pub enum Wait {
     Missing,
 }
 
+/// A key, and the token that asks for its lease or holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// The physical key.
+    pub key: &'a str,
+    /// The token.
+    pub token: Stamp,
+}
+
+/// What is to be stored under a key whose lease is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill<'a> {
+    /// The key and the token that holds its lease.
+    pub claim: Claim<'a>,
+    /// The frame.
+    pub frame: Bytes,
+    /// How long the store keeps it.
+    pub ttl: Duration,
+}
+
 /// Lease-and-fill on single keys (the leases of *Scaling Memcache at Facebook*, NSDI 2013).
 ///
 /// A loader takes a lease *before* it reads the origin; its fill is a compare-and-set on the lease's token; an
@@ -64,6 +84,10 @@ pub enum Wait {
 ///
 /// Every method is one round trip, except [`lease`](Self::lease), which may need two when the key holds a value or a
 /// tombstone: whether its time has passed is for the store's own clock to say. All keys are physical: the store adds nothing to them.
+///
+/// The methods on many keys equal the loop of their single form, with a result for each: one key's error, a refused
+/// argument too, touches no other key. They are not atomic, and a store with a network sends all before it waits for
+/// the first answer.
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// The frame under `key` and the time it has left, read in the order ttl, then value.
@@ -103,4 +127,40 @@ pub trait Leases: Send + Sync {
 
     /// Removes bytes that aren't ours: deletes `key` if it still holds exactly `seen`.
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool>;
+
+    /// [`lease`](Self::lease) for each claim, in order.
+    async fn lease_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<Lease>> {
+        let mut answers = Vec::with_capacity(claims.len());
+        for Claim { key, token } in claims {
+            answers.push(self.lease(key, *token, span).await);
+        }
+        answers
+    }
+
+    /// [`renew`](Self::renew) for each claim, in order.
+    async fn renew_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<bool>> {
+        let mut answers = Vec::with_capacity(claims.len());
+        for Claim { key, token } in claims {
+            answers.push(self.renew(key, *token, span).await);
+        }
+        answers
+    }
+
+    /// [`fill`](Self::fill) for each, in order.
+    async fn fill_many(&self, fills: &[Fill<'_>], channel: &str) -> Vec<Result<bool>> {
+        let mut answers = Vec::with_capacity(fills.len());
+        for Fill { claim, frame, ttl } in fills {
+            answers.push(self.fill(claim.key, claim.token, frame.clone(), *ttl, channel).await);
+        }
+        answers
+    }
+
+    /// [`release`](Self::release) for each claim, in order.
+    async fn release_many(&self, claims: &[Claim<'_>], channel: &str) -> Vec<Result<bool>> {
+        let mut answers = Vec::with_capacity(claims.len());
+        for Claim { key, token } in claims {
+            answers.push(self.release(key, *token, channel).await);
+        }
+        answers
+    }
 }

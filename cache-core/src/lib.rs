@@ -38,7 +38,7 @@ pub use entry::Entry;
 pub use envelope::{Frame, Header, Malformed, Stamp, State, Tags};
 pub use error::{Error, ErrorKind, Reply, Result};
 pub use key::{KeyHash, MAX_KEY, MAX_TTL, check_key, check_ttl, check_value};
-pub use leases::{Found, Lease, Leases, Wait};
+pub use leases::{Claim, Fill, Found, Lease, Leases, Wait};
 pub use local::LocalStore;
 pub use memory::Memory;
 pub use packing::Packing;

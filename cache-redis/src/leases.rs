@@ -6,7 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache_core::envelope::HEADER;
-use cache_core::{CacheService, ErrorKind, Found, Frame, Header, Lease, Leases, Result, Stamp, State, Wait};
+use cache_core::{
+    CacheService, Claim, ErrorKind, Fill, Found, Frame, Header, Lease, Leases, Result, Stamp, State, Wait,
+};
+use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
 
 use crate::error::{fault, map, unexpected};
@@ -88,6 +91,27 @@ impl Leases for Redis {
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
         checked(key, "discard")?;
         script::CAD.on(&[key]).arg(&seen[..]).run(self.link(), "discard").await
+    }
+
+    // all at once on one connection is one round trip; each call keeps its own deadline, error and redirection
+
+    async fn lease_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<Lease>> {
+        join_all(claims.iter().map(|claim| self.lease(claim.key, claim.token, span))).await
+    }
+
+    async fn renew_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<bool>> {
+        join_all(claims.iter().map(|claim| self.renew(claim.key, claim.token, span))).await
+    }
+
+    async fn fill_many(&self, fills: &[Fill<'_>], channel: &str) -> Vec<Result<bool>> {
+        let fills = fills
+            .iter()
+            .map(|Fill { claim, frame, ttl }| self.fill(claim.key, claim.token, frame.clone(), *ttl, channel));
+        join_all(fills).await
+    }
+
+    async fn release_many(&self, claims: &[Claim<'_>], channel: &str) -> Vec<Result<bool>> {
+        join_all(claims.iter().map(|claim| self.release(claim.key, claim.token, channel))).await
     }
 }
 

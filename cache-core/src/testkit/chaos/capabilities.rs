@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::listener::Muffled;
 use super::{Chaos, Op, taken_back};
 use crate::{
-    Applied, Atomic, Beat, Bus, CacheService, Change, Found, Generations, Lease, Leases, Line, Listener, NodeId,
-    Result, Stamp, Sweep, Wait,
+    Applied, Atomic, Beat, Bus, CacheService, Change, Claim, Error, Fill, Found, Generations, Lease, Leases, Line,
+    Listener, NodeId, Result, Stamp, Sweep, Wait,
 };
 
 #[async_trait]
@@ -65,6 +65,35 @@ impl<S: CacheService + ?Sized> Leases for Chaos<S> {
         let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
         self.faults.through(Op::Discard, leases.discard(key, seen)).await
     }
+
+    async fn lease_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<Lease>> {
+        let Some(leases) = self.store.leases() else { return each(claims.len(), &taken_back("leases")) };
+        let call = async { Ok(leases.lease_many(claims, span).await) };
+        self.faults.through(Op::LeaseMany, call).await.unwrap_or_else(|error| each(claims.len(), &error))
+    }
+
+    async fn renew_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<bool>> {
+        let Some(leases) = self.store.leases() else { return each(claims.len(), &taken_back("leases")) };
+        let call = async { Ok(leases.renew_many(claims, span).await) };
+        self.faults.through(Op::RenewMany, call).await.unwrap_or_else(|error| each(claims.len(), &error))
+    }
+
+    async fn fill_many(&self, fills: &[Fill<'_>], channel: &str) -> Vec<Result<bool>> {
+        let Some(leases) = self.store.leases() else { return each(fills.len(), &taken_back("leases")) };
+        let call = async { Ok(leases.fill_many(fills, channel).await) };
+        self.faults.through(Op::FillMany, call).await.unwrap_or_else(|error| each(fills.len(), &error))
+    }
+
+    async fn release_many(&self, claims: &[Claim<'_>], channel: &str) -> Vec<Result<bool>> {
+        let Some(leases) = self.store.leases() else { return each(claims.len(), &taken_back("leases")) };
+        let call = async { Ok(leases.release_many(claims, channel).await) };
+        self.faults.through(Op::ReleaseMany, call).await.unwrap_or_else(|error| each(claims.len(), &error))
+    }
+}
+
+/// The same error for every key of a call.
+fn each<T>(n: usize, error: &Error) -> Vec<Result<T>> {
+    (0..n).map(|_| Err(error.clone())).collect()
 }
 
 #[async_trait]

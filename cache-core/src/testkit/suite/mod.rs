@@ -9,6 +9,7 @@ mod bus_tags;
 
 mod frames;
 mod leases;
+mod leases_many;
 mod leases_stale;
 mod leases_wait;
 mod limits;
@@ -27,6 +28,7 @@ const TABLES: [&[Case]; 15] = [
     batch::CASES,
     races::CASES,
     leases::CASES,
+    leases_many::CASES,
     leases_stale::CASES,
     leases_wait::CASES,
     bus::CASES,
