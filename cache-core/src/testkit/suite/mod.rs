@@ -21,7 +21,7 @@ mod values;
 
 use super::Case;
 
-const TABLES: [&[Case]; 15] = [
+const TABLES: &[&[Case]] = &[
     values::CASES,
     limits::CASES,
     ttl::CASES,
