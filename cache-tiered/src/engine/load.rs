@@ -37,11 +37,23 @@ enum Round {
 }
 
 /// A lease that is given back when it is dropped unfilled.
-struct Held {
+pub(super) struct Held {
     engine: Arc<Engine>,
     at: Where,
-    token: Stamp,
+    pub(super) token: Stamp,
     filled: bool,
+}
+
+impl Held {
+    /// The lease on a key that `token` was granted, or is asking for: giving back what was not granted is harmless.
+    pub(super) const fn new(engine: Arc<Engine>, at: Where, token: Stamp) -> Self {
+        Self { engine, at, token, filled: false }
+    }
+
+    /// There is nothing to give back.
+    pub(super) fn over(mut self) {
+        self.filled = true;
+    }
 }
 
 impl Drop for Held {
@@ -156,13 +168,7 @@ impl Engine {
             }
         }
         flight.missed();
-        let task = LoadTask {
-            engine: Arc::clone(self),
-            at: at.clone(),
-            flight: Arc::clone(&flight),
-            space: Arc::clone(space),
-            ended: false,
-        };
+        let task = LoadTask::new(self, at.clone(), Arc::clone(&flight), space);
         let handle = tokio::spawn(task.run(loader, far_works));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
@@ -171,27 +177,33 @@ impl Engine {
 }
 
 /// A flight's task from the miss on.
-struct LoadTask {
+pub(super) struct LoadTask {
     engine: Arc<Engine>,
-    at: Where,
-    flight: Arc<Flight>,
+    pub(super) at: Where,
+    pub(super) flight: Arc<Flight>,
     space: Arc<Space>,
     ended: bool,
 }
 
 impl LoadTask {
-    async fn run(mut self, loader: Loader, far_works: bool) {
+    pub(super) fn new(engine: &Arc<Engine>, at: Where, flight: Arc<Flight>, space: &Arc<Space>) -> Self {
+        Self { engine: Arc::clone(engine), at, flight, space: Arc::clone(space), ended: false }
+    }
+
+    pub(super) async fn run(self, loader: Loader, far_works: bool) {
         let deadline = self.space.policy.load_deadline;
-        let outcome = match tokio::time::timeout(deadline, self.body(loader, far_works)).await {
-            Ok(Ok(served)) => Outcome::Done(Some(served)),
-            Ok(Err(error)) => {
+        let loaded = tokio::time::timeout(deadline, self.body(loader, far_works)).await;
+        let loaded = loaded.unwrap_or_else(|_| Err(late(deadline)));
+        self.finish(loaded);
+    }
+
+    /// Ends the flight with what its load came to.
+    pub(super) fn finish(mut self, loaded: Result<Served>) {
+        let outcome = match loaded {
+            Ok(served) => Outcome::Done(Some(served)),
+            Err(error) => {
                 self.engine.conclude_empty(&self.at, &self.flight);
                 Outcome::Failed(error)
-            }
-            Err(_) => {
-                self.engine.conclude_empty(&self.at, &self.flight);
-                let text = format!("the load did not end within {deadline:?}");
-                Outcome::Failed(Error::new(ErrorKind::Timeout, text).with_operation("load"))
             }
         };
         self.ended = true;
@@ -212,7 +224,12 @@ impl LoadTask {
             return self.barred(loader).await;
         }
         let s0 = self.s0();
-        let (produced, took) = self.produce(loader).await?;
+        let produced = self.produce(loader).await?;
+        Ok(self.loaded_alone(produced, s0))
+    }
+
+    /// The end of a load without a far store.
+    pub(super) fn loaded_alone(&self, (produced, took): (Produced, Duration), s0: u64) -> Served {
         let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
         let ((entry, store), _, _) = self.entry(produced, Stamp::random(), s0, took);
         if store {
@@ -220,13 +237,18 @@ impl LoadTask {
         } else {
             self.engine.conclude_bare(&self.at, &self.flight, &entry);
         }
-        Ok(Served::fresh(entry, Tier::Origin))
+        Served::fresh(entry, Tier::Origin)
     }
 
     /// While cut off from the far store: load, and keep the result for the outage window at most.
     async fn cut_off(&self, loader: Loader) -> Result<Served> {
         let s0 = self.s0();
-        let (produced, took) = self.produce(loader).await?;
+        let produced = self.produce(loader).await?;
+        Ok(self.loaded_cut_off(produced, s0))
+    }
+
+    /// The end of a load while cut off.
+    pub(super) fn loaded_cut_off(&self, (produced, took): (Produced, Duration), s0: u64) -> Served {
         let ((entry, store), _, _) = self.entry(produced, Stamp::random(), s0, took);
         self.raise_floor();
         if store {
@@ -234,7 +256,7 @@ impl LoadTask {
         } else {
             self.engine.conclude_bare(&self.at, &self.flight, &entry);
         }
-        Ok(Served::fresh(entry, Tier::Origin))
+        Served::fresh(entry, Tier::Origin)
     }
 
     /// With the far store: take the lease, load, fill.
@@ -260,10 +282,7 @@ impl LoadTask {
         let span = engine.options.lease;
         let lease = far.call(&engine.clock, &engine.counters, far.leases().lease(&self.at.far, token, span)).await?;
         Ok(match lease {
-            Lease::Granted => {
-                let held = Held { engine: Arc::clone(engine), at: self.at.clone(), token, filled: false };
-                Round::Granted(held)
-            }
+            Lease::Granted => Round::Granted(Held::new(Arc::clone(engine), self.at.clone(), token)),
             Lease::Barred { .. } => Round::Barred,
             Lease::Found(found) => match engine.take(&self.at, &found, sent, &self.space).await? {
                 Some(entry) => Round::Found(entry, Tier::Far),
@@ -297,18 +316,12 @@ impl LoadTask {
         Ok(())
     }
 
-    async fn fill(&self, far: &Far, mut held: Held, loader: Loader) -> Result<Served> {
+    async fn fill(&self, far: &Far, held: Held, loader: Loader) -> Result<Served> {
         let engine = &self.engine;
         let s0 = self.s0();
-        let (produced, took) = self.renewing(far, &held, self.produce(loader)).await?;
-        let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
-        let ((entry, store), frame, ttl) = self.entry(produced, held.token, s0, took);
-        let fits = |bytes: &Bytes| check_value(bytes.len(), far.store().max_value()).is_ok();
-        let packed = far.packing().pack(&self.at.far, &frame).ok().filter(|bytes| store && fits(bytes));
-        let Some(bytes) = packed else {
-            engine.conclude_bare(&self.at, &self.flight, &entry);
-            return Ok(Served::fresh(entry, Tier::Origin));
-        };
+        let produced = self.renewing(far, &held, self.produce(loader)).await?;
+        let (entry, packed) = self.packed(far, held.token, produced, s0);
+        let Some((bytes, ttl)) = packed else { return Ok(self.bare(entry)) };
         let channel = &engine.line(&self.at).names.channel;
         let fill = async {
             if broken(Mutation::NoCas) {
@@ -316,25 +329,58 @@ impl LoadTask {
             }
             far.leases().fill(&self.at.far, held.token, bytes, ttl, channel).await
         };
-        match far.call(&engine.clock, &engine.counters, fill).await {
+        let filled = far.call(&engine.clock, &engine.counters, fill).await;
+        self.filled(far, held, entry, filled).await
+    }
+
+    /// What was loaded under a lease, as an entry, and as bytes for their ttl; `None` if they are not to be stored.
+    pub(super) fn packed(
+        &self,
+        far: &Far,
+        token: Stamp,
+        (produced, took): (Produced, Duration),
+        s0: u64,
+    ) -> (Arc<Entry>, Option<(Bytes, Duration)>) {
+        let s0 = if broken(Mutation::S0AfterLoad) { self.s0() } else { s0 };
+        let ((entry, store), frame, ttl) = self.entry(produced, token, s0, took);
+        let fits = |bytes: &Bytes| check_value(bytes.len(), far.store().max_value()).is_ok();
+        let packed = far.packing().pack(&self.at.far, &frame).ok().filter(|bytes| store && fits(bytes));
+        (entry, packed.map(|bytes| (bytes, ttl)))
+    }
+
+    /// The end of a load whose fill was answered.
+    pub(super) async fn filled(
+        &self,
+        far: &Far,
+        held: Held,
+        entry: Arc<Entry>,
+        answer: Result<bool>,
+    ) -> Result<Served> {
+        let engine = &self.engine;
+        match answer {
             Ok(true) => {
-                held.filled = true;
+                held.over();
                 engine.floors.clear(&self.at.near);
                 engine.counters.count(Metric::Filled);
                 Ok(self.serve(entry, Tier::Origin))
             }
             Ok(false) => {
-                held.filled = true;
+                held.over();
                 engine.counters.count(Metric::FillRejected);
                 self.overtaken(far, entry).await
             }
             // whether it was stored is unknown; if it was, that was legal
             Err(_) => {
                 self.raise_floor();
-                engine.conclude_bare(&self.at, &self.flight, &entry);
-                Ok(Served::fresh(entry, Tier::Origin))
+                Ok(self.bare(entry))
             }
         }
+    }
+
+    /// For the flight's own callers only.
+    pub(super) fn bare(&self, entry: Arc<Entry>) -> Served {
+        self.engine.conclude_bare(&self.at, &self.flight, &entry);
+        Served::fresh(entry, Tier::Origin)
     }
 
     /// The fill was refused: the key was invalidated during the load. Another process may have read an older row than
@@ -376,21 +422,30 @@ impl LoadTask {
 
     /// A guarded write is under way: load for our own callers, store nothing, and let nobody else join.
     async fn barred(&self, loader: Loader) -> Result<Served> {
+        self.leave_table();
+        let s0 = self.s0();
+        let produced = self.produce(loader).await?;
+        Ok(self.loaded_barred(produced, s0).await)
+    }
+
+    /// Nobody may join a load that meets a guarded write; this comes before the origin is read.
+    pub(super) fn leave_table(&self) {
         if !broken(Mutation::HoldJoinable) {
             self.engine.flights.detach(&self.at.near);
         }
-        let s0 = self.s0();
-        let (produced, took) = self.produce(loader).await?;
+    }
+
+    /// The end of a load during a guarded write.
+    pub(super) async fn loaded_barred(&self, (produced, took): (Produced, Duration), s0: u64) -> Served {
         let ((entry, _), frame, ttl) = self.entry(produced, Stamp::random(), s0, took);
         if let (true, Some(far)) = (broken(Mutation::HoldFills), &self.engine.far) {
             let _ = far.store().set(&self.at.far, frame.to_bytes(&self.at.far), ttl).await;
         }
-        self.engine.conclude_bare(&self.at, &self.flight, &entry);
-        Ok(Served::fresh(entry, Tier::Origin))
+        self.bare(entry)
     }
 
     /// Installs if the flight may, and serves.
-    fn serve(&self, entry: Arc<Entry>, tier: Tier) -> Served {
+    pub(super) fn serve(&self, entry: Arc<Entry>, tier: Tier) -> Served {
         self.engine.conclude(&self.at, &self.flight, &entry, &self.space.policy);
         Served::fresh(entry, tier)
     }
@@ -432,7 +487,7 @@ impl LoadTask {
         engine.floors.raise(&self.at.near, now.saturating_add(error));
     }
 
-    fn s0(&self) -> u64 {
+    pub(super) fn s0(&self) -> u64 {
         self.engine.lines[0].view.applied()
     }
 
@@ -454,6 +509,11 @@ impl LoadTask {
         }
         ((Arc::new(entry), produced.store), frame, ttl)
     }
+}
+
+/// The error of a load that was not done in time.
+pub(super) fn late(deadline: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("the load did not end within {deadline:?}")).with_operation("load")
 }
 
 /// Runs a loader ahead of its time.
