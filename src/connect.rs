@@ -39,6 +39,7 @@ const CLUSTER_BUCKETS: usize = 64;
 /// | `bound` | D: how long others may serve what was invalidated | 2 s | far |
 /// | `outage` | D_out: how long more while the far store can't be heard; `0` is strict | 30 s | far |
 /// | `lease` | how long the lease of a load lasts | 5 s | far |
+/// | `compress` | payloads in the far store: `lz4` or `zstd`, with the feature of that name | none | far |
 /// | `buckets` | how many lines the keys are spread over | 1; 64 for `redis+cluster` | far |
 ///
 /// What remains is the redis url's own: timeouts, TLS files and so on, as `RedisBuilder` lists them.

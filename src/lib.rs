@@ -12,7 +12,7 @@ mod connect;
 
 /// The contract, whole: what backends implement.
 pub use cache_core as core;
-pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result, codec, memory, observe};
+pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result, codec, memory, observe, packing};
 #[cfg(feature = "moka")]
 pub use cache_moka::Moka;
 #[cfg(feature = "redis")]

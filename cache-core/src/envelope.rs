@@ -354,6 +354,12 @@ pub enum Malformed {
     /// Changed since it was written, or written under another key.
     #[error("seal is broken")]
     Seal,
+    /// The payload is compressed by an algorithm that isn't linked, or is no whole work of it.
+    #[error("payload can't be decompressed")]
+    Packing,
+    /// The payload was encrypted for another place or with a key that isn't here; or should be encrypted and isn't.
+    #[error("payload can't be decrypted")]
+    Encryption,
 }
 
 #[cfg(test)]

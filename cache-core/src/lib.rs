@@ -23,7 +23,7 @@ mod leases;
 mod local;
 pub mod memory;
 pub mod observe;
-mod packing;
+pub mod packing;
 #[cfg(feature = "recipe")]
 pub mod recipe;
 mod service;

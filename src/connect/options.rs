@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use cache_core::Result;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+use cache_core::packing::Compression;
+use cache_core::packing::Packing;
 use cache_tiered::TieredBuilder;
 
 use super::config;
@@ -17,12 +20,43 @@ pub(super) struct Settings {
     pub(super) outage: Option<Duration>,
     pub(super) lease: Option<Duration>,
     pub(super) buckets: Option<usize>,
+    pub(super) compress: Option<Algorithm>,
+}
+
+/// What payloads are compressed with; an algorithm that isn't linked is refused where it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    #[cfg(feature = "lz4")]
+    Lz4,
+    #[cfg(feature = "zstd")]
+    Zstd,
+}
+
+impl Algorithm {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        match text {
+            #[cfg(feature = "lz4")]
+            "lz4" => Ok(Self::Lz4),
+            #[cfg(feature = "zstd")]
+            "zstd" => Ok(Self::Zstd),
+            _ => Err("is lz4 or zstd, with the feature of that name"),
+        }
+    }
+
+    fn packing(self) -> Packing {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => Packing::default().compress(Compression::lz4()),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => Packing::default().compress(Compression::zstd()),
+        }
+    }
 }
 
 impl Settings {
     /// `tiers` with everything that was said, except `bytes`, which belongs to the near store.
     pub(super) fn apply(&self, mut tiers: TieredBuilder) -> TieredBuilder {
-        let Self { bytes: _, namespace, max_ttl, bound, outage, lease, buckets } = self;
+        let Self { bytes: _, namespace, max_ttl, bound, outage, lease, buckets, compress } = self;
         if let Some(name) = namespace {
             tiers = tiers.namespace(name.as_str());
         }
@@ -41,6 +75,9 @@ impl Settings {
         if let Some(count) = buckets {
             tiers = tiers.buckets(*count);
         }
+        if let Some(algorithm) = compress {
+            tiers = tiers.packing(algorithm.packing());
+        }
         tiers
     }
 }
@@ -58,6 +95,7 @@ const FAR: &[(&str, Setter)] = &[
     ("outage", |s, v| set(&mut s.outage, span(v))),
     ("lease", |s, v| set(&mut s.lease, span(v))),
     ("buckets", |s, v| set(&mut s.buckets, v.parse().map_err(|_| "is a whole number"))),
+    ("compress", |s, v| set(&mut s.compress, Algorithm::parse(v))),
 ];
 
 /// Which options a url may have.

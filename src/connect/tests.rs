@@ -61,6 +61,14 @@ fn our_options_are_taken_and_the_far_stores_are_left() {
 }
 
 #[test]
+fn compression_is_taken_if_it_is_linked() {
+    for (name, linked) in [("lz4", cfg!(feature = "lz4")), ("zstd", cfg!(feature = "zstd")), ("gzip", false)] {
+        let plan = plan(&format!("tiered:redis://h?compress={name}"));
+        assert_eq!(plan.is_ok_and(|plan| plan.settings.compress.is_some()), linked, "{name}");
+    }
+}
+
+#[test]
 fn every_mistake_is_named_and_says_what_to_write() {
     for (url, parts) in [
         ("moka:?bytes=much&namespace=&colour=red", &["bytes is", "64MiB", "namespace is", "'colour'", "max_ttl"][..]),
