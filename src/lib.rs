@@ -12,6 +12,8 @@ mod connect;
 
 /// The contract, whole: what backends implement.
 pub use cache_core as core;
+#[cfg(feature = "recipe")]
+pub use cache_core::recipe;
 pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result, codec, memory, observe, packing};
 #[cfg(feature = "moka")]
 pub use cache_moka::Moka;

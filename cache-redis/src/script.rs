@@ -17,7 +17,11 @@ pub(crate) struct Script {
 }
 
 macro_rules! scripts {
-    ($($(#[doc = $doc:literal])+ $name:ident = $($part:literal)+;)+) => {
+    (
+        $($(#[doc = $doc:literal])+ $name:ident = $($part:literal)+;)+
+        recipe:
+        $($(#[doc = $about:literal])+ $recipe:ident = $($piece:literal)+;)+
+    ) => {
         $(
             $(#[doc = $doc])+
             pub(crate) static $name: Script = Script {
@@ -25,9 +29,23 @@ macro_rules! scripts {
                 hash: OnceLock::new(),
             };
         )+
+        $(
+            $(#[doc = $about])+
+            #[cfg(feature = "recipe")]
+            pub(crate) static $recipe: Script = Script {
+                body: concat!($(include_str!(concat!("lua/", $piece, ".lua"))),+),
+                hash: OnceLock::new(),
+            };
+        )+
 
         /// The texts to load into a server's script cache at connect.
-        pub(crate) static BODIES: &[&str] = &[$(concat!($(include_str!(concat!("lua/", $part, ".lua"))),+)),+];
+        pub(crate) static BODIES: &[&str] = &[
+            $(concat!($(include_str!(concat!("lua/", $part, ".lua"))),+),)+
+            $(
+                #[cfg(feature = "recipe")]
+                concat!($(include_str!(concat!("lua/", $piece, ".lua"))),+),
+            )+
+        ];
     };
 }
 
@@ -70,6 +88,15 @@ scripts! {
     CAD = "cad";
     /// Adds to a counter.
     ADD = "add";
+    recipe:
+    /// Replaces or removes a value if it is the expected one.
+    EXCHANGE = "exchange";
+    /// Adds to a counter within limits.
+    COUNT = "integer" "count";
+    /// Moves from one counter to another.
+    TRANSFER = "integer" "transfer";
+    /// Sets a counter.
+    REPLACE = "integer" "replace";
 }
 
 impl Script {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use cache_core::memory::Memory;
-use cache_core::testkit::recipe::Case;
+use cache_core::recipe::counter::CounterStore;
+use cache_core::recipe::value::ValueStore;
+use cache_core::testkit::recipe::{Case, counter, value};
 use cache_redis::testkit::{Cluster, Server};
 use cache_strata::Redis;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -19,7 +21,6 @@ struct Stores {
 }
 
 /// The tests of one recipe over one store, as `row::recipe::case`.
-#[allow(dead_code, reason = "called once for each recipe and store")]
 fn trials<S: ?Sized + Send + Sync + 'static>(
     runtime: &Arc<Runtime>,
     row: &str,
@@ -37,7 +38,6 @@ fn trials<S: ?Sized + Send + Sync + 'static>(
 }
 
 /// The tests of a recipe over every store.
-#[allow(unused_macros, reason = "called once for each recipe")]
 macro_rules! recipe {
     ($tests:ident, $runtime:expr, $stores:expr, $name:literal: $cases:path, $store:ty) => {
         let memory: Arc<$store> = Arc::new($stores.memory.clone());
@@ -49,10 +49,11 @@ macro_rules! recipe {
     };
 }
 
-fn tests(_runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
-    let _ = (&stores.memory, &stores.redis, &stores.cluster);
-    // for each recipe: recipe!(tests, runtime, stores, "lock": cache_core::testkit::recipe::lock::CASES, dyn LockStore);
-    Vec::new()
+fn tests(runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    recipe!(tests, runtime, stores, "value": value::CASES, dyn ValueStore);
+    recipe!(tests, runtime, stores, "counter": counter::CASES, dyn CounterStore);
+    tests
 }
 
 fn main() -> Result<ExitCode> {

@@ -51,8 +51,7 @@ impl Atomic for Memory {
                 state.put(key, by.to_string().into(), ttl);
                 return Ok(by);
             };
-            let sum = integer(&held)?.checked_add(by);
-            let sum = sum.ok_or_else(|| Error::new(ErrorKind::Conflict, "the counter would overflow"))?;
+            let sum = integer(&held)?.checked_add(by).ok_or_else(overflow)?;
             state.replace(key, sum.to_string().into());
             Ok(sum)
         })
@@ -60,9 +59,13 @@ impl Atomic for Memory {
 }
 
 /// The integer that `text` spells exactly as it would be written: no sign `+`, no leading zeros, no spaces.
-fn integer(text: &[u8]) -> Result<i64> {
+pub(crate) fn integer(text: &[u8]) -> Result<i64> {
     let parsed = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
     parsed
         .filter(|n| n.to_string().as_bytes() == text)
         .ok_or_else(|| Error::new(ErrorKind::Conflict, "the key holds no integer"))
+}
+
+pub(super) fn overflow() -> Error {
+    Error::new(ErrorKind::Conflict, "the counter would overflow")
 }

@@ -14,6 +14,8 @@ mod extensions;
 mod leases;
 mod listener;
 mod near;
+#[cfg(feature = "recipe")]
+mod recipe;
 mod ring;
 mod server;
 mod service;
@@ -21,6 +23,8 @@ mod state;
 mod sweep;
 mod tags;
 
+#[cfg(feature = "recipe")]
+pub(crate) use atomic::integer;
 pub use builder::Builder;
 pub use near::LocalMemory;
 pub use server::Memory;

@@ -208,5 +208,5 @@ impl State {
 }
 
 fn wrong_type() -> Error {
-    Error::new(ErrorKind::Other, "the key holds another kind of value").with_reply(Reply::WrongType)
+    Error::new(ErrorKind::Conflict, "the key holds another kind of value").with_reply(Reply::WrongType)
 }

@@ -4,3 +4,14 @@
 //! implements it inside the process, and the redis backend on a server. A *handle* owns a store and gives the
 //! application its calls: arguments are checked there, once for all stores, before anything is touched. So a program
 //! swaps the store in one line, and both pass the same suite (`testkit::recipe`).
+//!
+//! * [`counter`]: integers with limits: increment up to a limit, deduct stock, transfer, compare-and-swap.
+//! * [`value`]: typed values: compare-and-swap, get-and-set, set-if-absent.
+
+pub mod counter;
+mod expiry;
+pub mod value;
+
+pub use counter::Counters;
+pub use expiry::Expiry;
+pub use value::Values;

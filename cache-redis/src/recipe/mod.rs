@@ -1,1 +1,4 @@
 //! The recipes of [`cache_core::recipe`] on a server: one script, one round trip, a step.
+
+mod counter;
+mod value;

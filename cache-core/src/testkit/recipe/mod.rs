@@ -1,11 +1,14 @@
 //! The suites of the recipes: for each a table of promises, run over any store that has the recipe.
 
+pub mod counter;
+pub mod value;
+
 use std::fmt;
 use std::sync::Arc;
 
 use super::case::BoxFuture;
 use super::run::alone;
-use crate::Stamp;
+use crate::{Error, ErrorKind, Result, Stamp};
 
 /// One promise of a recipe and its proof, over a store of type `S`, mostly a trait object.
 pub struct Case<S: ?Sized> {
@@ -21,7 +24,7 @@ impl<S: ?Sized + Send + Sync + 'static> Case<S> {
     ///
     /// # Errors
     /// The failed assertion, or 60 seconds without an end.
-    pub async fn run(&self, store: Arc<S>) -> Result<(), String> {
+    pub async fn run(&self, store: Arc<S>) -> std::result::Result<(), String> {
         alone((self.run)(Context { store, id: format!("{:016x}", Stamp::random().0) })).await
     }
 }
@@ -54,7 +57,6 @@ impl<S: ?Sized> Context<S> {
 }
 
 /// A table of cases: the store's type, then sentence and function.
-#[allow(unused_macros, reason = "used by each recipe's suite")]
 macro_rules! promises {
     ($store:ty: $($promise:literal => $run:ident,)*) => {
         /// The table.
@@ -68,5 +70,18 @@ macro_rules! promises {
     };
 }
 
-#[allow(unused_imports, reason = "used by each recipe's suite")]
 pub(super) use promises;
+
+/// That `result` is an error of `kind`.
+#[track_caller]
+fn refused<T: fmt::Debug>(what: &str, kind: ErrorKind, result: Result<T>) -> Error {
+    match result {
+        Err(error) if error.kind() == kind => error,
+        answer => panic!("{what}: expected {kind:?}, got {answer:?}"),
+    }
+}
+
+/// Keys that every call refuses.
+fn bad_keys() -> [String; 4] {
+    [String::new(), "x".repeat(crate::MAX_KEY + 1), "a\nb".into(), "\0".into()]
+}

@@ -1,0 +1,46 @@
+//! How long the keys of a recipe live.
+
+use std::time::Duration;
+
+use crate::{Result, check_ttl};
+
+/// How long a key lives that a recipe makes, and whether later changes prolong it. Every key has a ttl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    millis: u64,
+    renews: bool,
+}
+
+impl Expiry {
+    /// A key lives for `ttl` from when it was made; later changes keep the ttl that it has.
+    ///
+    /// # Errors
+    /// `Invalid` if `ttl` is zero or beyond [`MAX_TTL`](crate::MAX_TTL).
+    pub fn kept(ttl: Duration) -> Result<Self> {
+        Ok(Self { millis: check_ttl(ttl)?, renews: false })
+    }
+
+    /// Each change lets the key live for the whole ttl again.
+    #[must_use]
+    pub fn renewed(self) -> Self {
+        Self { renews: true, ..self }
+    }
+
+    /// The ttl in ms, at least 1.
+    #[must_use]
+    pub fn millis(self) -> u64 {
+        self.millis
+    }
+
+    /// Whether each change prolongs.
+    #[must_use]
+    pub fn renews(self) -> bool {
+        self.renews
+    }
+
+    /// The ttl.
+    #[must_use]
+    pub fn ttl(self) -> Duration {
+        Duration::from_millis(self.millis)
+    }
+}
