@@ -37,6 +37,12 @@ pub struct Line {
 pub enum Change {
     /// Removes them: values, leases and tombstones alike.
     Delete,
+    /// As `Delete`, but only if the key still holds the value (`V` or `N`) with the stamp that was seen; otherwise
+    /// nothing is changed, numbered or published. One key only.
+    DeleteSeen {
+        /// The stamp.
+        seen: Stamp,
+    },
     /// Keeps values as a fallback (state `S`, no lease) for at most `grace`; removes everything else.
     Soften {
         /// How long the fallback is kept at most.
@@ -79,7 +85,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The change's number in its line, that of the last part if it was done in parts; 0 if the store could not
-    /// number it (every process then revalidates), or if a `PutNewer` or `Swap` found nothing to change.
+    /// number it (every process then revalidates), or if a `PutNewer`, `Swap` or `DeleteSeen` found nothing to change.
     pub n: u64,
     /// Whether the value of a `Put`, `PutNewer` or `Swap` was stored. An unstored value leaves a miss, never an old
     /// value, except that `PutNewer` leaves a newer value alone, and `Swap` whatever it finds.

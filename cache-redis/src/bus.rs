@@ -38,13 +38,25 @@ impl Bus for Redis {
         }
         let step = [line.seq.as_str(), line.channel.as_str()].into_iter().chain(keys.iter().copied());
         self.link().together(step).map_err(|error| error.with_operation("change"))?;
+        let one = |script: &'static Script| {
+            if keys.len() == 1 { Ok(script) } else { Err(invalid("this kind of change takes exactly one key")) }
+        };
         let put = |script: &'static Script, frame: &Bytes| {
             sized(frame.len(), self.max_value(), "change")?;
-            if keys.len() == 1 { Ok(script) } else { Err(invalid("a put takes exactly one key")) }
+            one(script)
         };
         let mut seen = Stamp::NONE;
         let (script, ms, frame) = match change {
             Change::Delete => (&script::DELETE, 0, Bytes::new()),
+            Change::DeleteSeen { seen: stamp } => {
+                let script = one(&script::DELETE_SEEN)?;
+                if stamp == Stamp::NONE {
+                    // no value has it
+                    return Ok(Applied { n: 0, stored: false, removed: 0 });
+                }
+                seen = stamp;
+                (script, 0, Bytes::new())
+            }
             Change::Soften { grace } => (&script::SOFTEN, millis(grace, "change")?, Bytes::new()),
             Change::Hold { hold } => {
                 (&script::HOLD, millis(hold, "change")?, Bytes::copy_from_slice(&Frame::tombstone(0)))

@@ -64,7 +64,7 @@ scripts! {
     REFRESH = "look" "refresh";
     /// Gives a lease back.
     RELEASE = "look" "held" "patch" "wake" "bare" "release";
-    /// Deletes keys; this and the next five number and publish what they do.
+    /// Deletes keys; this and the next six number and publish what they do.
     DELETE = "seq" "delete" "publish";
     /// Keeps values as fallbacks.
     SOFTEN = "seq" "value" "bare" "soften" "publish";
@@ -75,7 +75,9 @@ scripts! {
     /// Puts a value unless a newer one stands.
     PUT_NEWER = "seq" "value" "newer" "put" "publish";
     /// Puts a value if what was seen still stands.
-    SWAP = "seq" "look" "swap" "put" "publish";
+    SWAP = "seq" "look" "seen" "room" "put" "publish";
+    /// Deletes a key if what was seen still stands.
+    DELETE_SEEN = "seq" "look" "seen" "delete" "publish";
     /// Bumps a tag.
     BUMP = "seq" "tags" "bump";
     /// Reads tag generations.

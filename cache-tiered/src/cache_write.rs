@@ -1,13 +1,14 @@
 //! Writing and invalidating through a typed cache.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{Change, Error, ErrorKind, Result};
+use cache_core::{Change, Entry, Error, ErrorKind, Result};
 
-use crate::engine::Where;
+use crate::engine::{Where, Wish};
 use crate::loaded::Loaded;
 use crate::write_guard::WriteGuard;
-use crate::{Cache, CacheKey};
+use crate::{Cache, CacheKey, Update};
 
 impl<V, K> Cache<V, K>
 where
@@ -103,6 +104,67 @@ where
         let at = self.engine().names.locate(&self.text(key)?)?;
         let produced = self.reader.encode(Loaded::value(value).row(version))?;
         Ok(self.engine().put_newer(at, produced, &self.space.policy).await?.stored)
+    }
+
+    /// Read-modify-write that loses no update: gives `f` the value under `key`, or `None`, and does what it says, unless
+    /// somebody changed the value meanwhile; then `f` runs again on what is there now. Returns the value that stands then.
+    ///
+    /// The value is read from the far store, never near: two round trips a try, one if `f` leaves things as they are.
+    /// `f` is given `None` for a miss, a remembered "there is nothing", and a value that is expired, evicted or
+    /// invalidated. It should compute from what it is given alone: what it reads elsewhere may be older than an
+    /// invalidation that came meanwhile; for that there are [`get_or_load`](Self::get_or_load) and
+    /// [`write_guard`](Self::write_guard). While the key is under a `write_guard`, updates wait.
+    ///
+    /// May be dropped at any await: the update is then done, or not at all.
+    ///
+    /// ```
+    /// # use cache_core::{Memory, codec::Raw, memory::LocalMemory};
+    /// # use cache_tiered::{Tiered, Update};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> cache_core::Result<()> {
+    /// let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(Memory::new()).build().await?;
+    /// let logs = tiered.cache::<String>("logs").codec(Raw).build()?;
+    /// logs.set("today", "up".into()).await?;
+    /// let log = logs
+    ///     .update("today", |log| match log {
+    ///         Some(log) => Update::from(format!("{log}, down")),
+    ///         None => Update::Leave,
+    ///     })
+    ///     .await?;
+    /// assert_eq!(log.unwrap().as_str(), "up, down");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Conflict` if the value kept changing, or stayed under a guard, for 5 s; `Invalid`, `Codec` and `TooLarge` as
+    /// [`set`](Self::set); what the far store says: after `Timeout` the update may have been done or not. `Config` for a
+    /// far store that can't compare.
+    pub async fn update<F>(&self, key: &K, mut f: F) -> Result<Option<Arc<V>>>
+    where
+        F: FnMut(Option<Arc<V>>) -> Update<V> + Send,
+    {
+        let at = self.engine().names.locate(&self.text(key)?)?;
+        let mut stands = None;
+        let mut step = |held: Option<&Entry>| {
+            let old = held.and_then(|entry| self.reader.read(entry)).flatten();
+            let (wish, then) = match f(old.clone()) {
+                Update::Store(loaded) if loaded.store => {
+                    let produced = self.reader.encode(loaded)?;
+                    if let Some(ttl) = produced.ttl {
+                        cache_core::check_ttl(ttl)?;
+                    }
+                    let value = produced.decoded.clone().and_then(|value| value.downcast::<V>().ok());
+                    (Wish::Store(produced), value)
+                }
+                Update::Remove => (Wish::Remove, None),
+                Update::Store(_) | Update::Leave => (Wish::Leave, old),
+            };
+            stands = then;
+            Ok(wish)
+        };
+        self.engine().update(&at, &self.space, &mut step).await?;
+        Ok(stands)
     }
 
     fn places(&self, keys: &[&K]) -> Result<Vec<Where>> {

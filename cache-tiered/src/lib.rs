@@ -21,6 +21,7 @@ mod policy;
 mod service;
 mod space;
 mod tiered;
+mod update;
 mod write_guard;
 
 pub use answer::{Answer, Freshness, StaleReason, Tier};
@@ -32,4 +33,5 @@ pub use consistency::Consistency;
 pub use loaded::Loaded;
 pub use policy::Policy;
 pub use tiered::Tiered;
+pub use update::Update;
 pub use write_guard::WriteGuard;

@@ -71,11 +71,14 @@ impl<V> From<Option<V>> for Loaded<V> {
     }
 }
 
+/// A decoded value with its type erased.
+pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
+
 /// A loader's answer with its type erased: what the engine moves.
 pub(crate) struct Produced {
     /// The encoded value; `None` for nothing.
     pub(crate) payload: Option<Bytes>,
-    pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) decoded: Option<Decoded>,
     pub(crate) codec: u32,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Tags,

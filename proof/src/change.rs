@@ -1,9 +1,11 @@
 //! Changes, in the order of `engine/change.rs`.
 
+use cache_core::State;
 use cache_tiered::coherence::mutate::{Mutation, broken};
 use cache_tiered::coherence::{Cause, ack_purges};
 
 use crate::config::{Config, Kind};
+use crate::far::Frame;
 use crate::node::{Message, Purge, Step, Writer};
 use crate::world::World;
 
@@ -12,6 +14,7 @@ impl World {
     pub fn begin_write(&mut self, index: usize, kind: Kind) {
         let (version, step) = match kind {
             Kind::Other => (0, Step::Send),
+            Kind::Update => (0, Step::Look),
             Kind::Guard | Kind::Crash | Kind::Strict => (0, Step::Hold),
             Kind::Delete | Kind::Soften | Kind::Tag => {
                 self.origin += 1;
@@ -51,6 +54,23 @@ impl World {
                 }
                 writer.step = Step::Send;
             }
+            Step::Look => match self.far.frame {
+                Some(Frame { state: State::Value, stamp, value, .. }) => {
+                    writer.step = Step::Swap { seen: stamp, value, s0: self.s0(config, index) };
+                }
+                // where nothing is, nothing is older than anything
+                _ => return true,
+            },
+            Step::Swap { seen, value, s0 } => {
+                let made = Frame::value(value, self.fresh(), s0);
+                if !self.far.swap(seen, made) {
+                    // it would begin anew
+                    return true;
+                }
+                let n = self.far.number(config.remade);
+                self.publish(Message::Key(n));
+                writer.step = Step::Done(n);
+            }
             Step::Send if broken(Mutation::PublishFirst) && writer.kind == Kind::Delete => {
                 let n = self.far.number(config.remade);
                 self.publish(Message::Key(n));
@@ -86,7 +106,7 @@ impl World {
     fn commit(&mut self, writer: &mut Writer) {
         self.origin += 1;
         writer.version = self.origin;
-        if self.far.frame.is_some_and(|frame| frame.state == cache_core::State::Tombstone) {
+        if self.far.frame.is_some_and(|frame| frame.state == State::Tombstone) {
             // the bar stood from before the commit until now: nothing older can come in
             self.far.floor = self.far.floor.max(writer.version);
         }
@@ -108,7 +128,7 @@ impl World {
                 self.far.floor = self.far.floor.max(writer.version);
             }
             Kind::Delete | Kind::Guard | Kind::Crash | Kind::Strict => self.remove(writer.version),
-            Kind::Tag | Kind::Other => {}
+            Kind::Tag | Kind::Other | Kind::Update => {}
         }
         let n = self.far.number(config.remade);
         if writer.kind == Kind::Tag {

@@ -17,6 +17,8 @@ pub enum Kind {
     Crash,
     /// Hold, wait for the bound, commit, remove.
     Strict,
+    /// Read-modify-write of the value that stands: what is made of it is as old as it is.
+    Update,
 }
 
 /// What is there when a run begins.

@@ -199,6 +199,16 @@ impl Far {
         may
     }
 
+    /// Stores `frame` if the key still holds the value with the stamp `seen`.
+    pub fn swap(&mut self, seen: u64, frame: Frame) -> bool {
+        let holds = |held: Frame| held.state == State::Value && held.stamp == seen;
+        let may = self.frame.is_some_and(holds) || broken(Mutation::SwapBlind);
+        if may {
+            self.frame = Some(frame);
+        }
+        may
+    }
+
     /// Removes the key if it still holds `seen`.
     pub fn discard(&mut self, seen: Frame) {
         if self.frame == Some(seen) {

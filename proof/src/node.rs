@@ -252,6 +252,17 @@ pub enum Step {
     Held(u64),
     /// The hold is acknowledged, since then; the commit comes.
     Commit(u8),
+    /// Reads what an update works on.
+    Look,
+    /// Has read the value with this stamp; stores what it made of it.
+    Swap {
+        /// The stamp.
+        seen: u64,
+        /// The version that it holds.
+        value: u8,
+        /// What was applied before it was read.
+        s0: u64,
+    },
     /// Has committed; the change is on its way.
     Send,
     /// The first half of a change that publishes too early.
@@ -466,7 +477,11 @@ impl Node {
             BeatAt::Grace(ticket, beat) => (3u8, ticket, beat.seq, beat.created, beat.run).hash(into),
         }
         self.inbox.hash(into);
-        unordered(self.writers.iter(), |writer, hasher| writer.hash(hasher), into);
+        let writer = |writer: &Writer, hasher: &mut Hash64| match writer.step {
+            Step::Swap { seen, value, s0 } => (writer.kind, writer.run, far.matches(seen), value, s0).hash(hasher),
+            _ => writer.hash(hasher),
+        };
+        unordered(self.writers.iter(), writer, into);
         let caller = |caller: &Caller, mut hasher: &mut Hash64| {
             (caller.need, object(caller.suspect)).hash(&mut hasher);
             match caller.look {

@@ -56,6 +56,8 @@ const SMALL: Config =
 fn the_digest_of_races_forgets_nothing_that_matters() {
     compare(Config { name: "writes", writes: &[(0, Kind::Delete), (0, Kind::Delete)], ..SMALL });
     compare(Config { name: "own", writes: &[(1, Kind::Delete)], ticks: 1, ..SMALL });
+    let writes = &[(0, Kind::Update), (0, Kind::Delete)];
+    compare(Config { name: "update", warm: Warm::Far, writes, gets: [0, 1, 0], ..SMALL });
     compare(Config { name: "beats", ticks: 1, beats: [0, 1, 0], gets: [0, 1, 0], warm: Warm::Near, ..SMALL });
 }
 

@@ -55,6 +55,9 @@ const HOLD_CRASH: Config = Config {
 
 const STRICT_WRITE: Config = Config { name: "strict-write", writes: &[(0, Kind::Strict)], ..SMALL };
 
+const UPDATED: Config =
+    Config { name: "updated", warm: Warm::Far, writes: &[(0, Kind::Update), (1, Kind::Delete)], ..SMALL };
+
 const FAILOVER: Config =
     Config { name: "failover", gets: [0, 1, 0], beats: [1, 1, 0], events: Events { failover: 1, ..NONE }, ..SMALL };
 
@@ -110,6 +113,7 @@ pub const QUICK: &[Config] = &[
         ..SMALL
     },
     STRICT_WRITE,
+    UPDATED,
     TAGS,
     Config { name: "tags-lost", events: Events { tags_lost: 1, ..NONE }, ..TAGS },
     Config { name: "tags-and-gap", writes: &[(1, Kind::Tag), (0, Kind::Other)], ..TAGS },
@@ -128,6 +132,13 @@ pub const QUICK: &[Config] = &[
 
 /// Larger clean runs, for the night.
 pub const NIGHTLY: &[Config] = &[
+    Config {
+        name: "updated-and-tags",
+        tag: Some(7),
+        warm: Warm::Near,
+        writes: &[(0, Kind::Update), (1, Kind::Tag)],
+        ..SMALL
+    },
     TWO_WRITES,
     Config { name: "two-writers", gets: [0, 2, 0], writes: &[(0, Kind::Delete), (1, Kind::Delete)], ..SMALL },
     Config { name: "two-writes-2", ticks: 2, ..TWO_WRITES },
@@ -196,6 +207,7 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::IgnoreFloor => Config { name: "tags-lost", events: Events { tags_lost: 1, ..NONE }, ..TAGS },
         Mutation::UnnumberedIgnored => OWN_TAG_UNNUMBERED,
         Mutation::JoinFound => JOIN_FOUND,
+        Mutation::SwapBlind => UPDATED,
         Mutation::HoldFills => HOLD_CRASH,
         Mutation::HoldJoinable => STRICT_WRITE,
         Mutation::OutageFromServe => Config { name: "cut-off-warm", warm: Warm::Near, ..CUT_OFF },

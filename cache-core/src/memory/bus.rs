@@ -98,6 +98,14 @@ fn mutate(store: &mut Store, keys: &[&str], change: Change, limit: usize) -> Res
             }
             Ok(Some(false))
         }
+        Change::DeleteSeen { seen } => {
+            let key = one(keys)?;
+            if seen == Stamp::NONE || !holds(store, key, seen)? {
+                return Ok(None);
+            }
+            store.remove(key);
+            Ok(Some(false))
+        }
         Change::Soften { grace } => {
             let grace = check_ttl(grace)?;
             keys.iter().try_for_each(|key| soften(store, key, grace))?;
@@ -148,11 +156,17 @@ fn holds(store: &mut Store, key: &str, seen: Stamp) -> Result<bool> {
 
 /// The one key of a put, and its ttl in ms.
 fn check_put<'a>(keys: &[&'a str], frame: &Bytes, ttl: Duration, limit: usize) -> Result<(&'a str, u64)> {
-    let [key] = keys else {
-        return Err(Error::new(ErrorKind::Invalid, "a put takes exactly one key"));
-    };
+    let key = one(keys)?;
     check_value(frame.len(), limit)?;
     Ok((key, check_ttl(ttl)?))
+}
+
+/// The one key of a change that takes one.
+fn one<'a>(keys: &[&'a str]) -> Result<&'a str> {
+    let [key] = keys else {
+        return Err(Error::new(ErrorKind::Invalid, "this kind of change takes exactly one key"));
+    };
+    Ok(key)
 }
 
 /// Whether the frame holds a value, be it negative or stale.

@@ -91,6 +91,8 @@ pub enum Mutation {
     PutConfirmed,
     /// A value loaded while cut off is put once its flight has settled.
     UnconfirmedUnfenced,
+    /// A read-modify-write stores without comparing what it read.
+    SwapBlind,
 }
 
 impl Mutation {
@@ -136,6 +138,7 @@ impl Mutation {
         Self::NoLateReplay,
         Self::PutConfirmed,
         Self::UnconfirmedUnfenced,
+        Self::SwapBlind,
     ];
 }
 

@@ -1,51 +1,17 @@
-//! Changing: invalidate, put, tags; what is kept for a retry or a replay.
+//! Changing: keys and tags, for every process.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{
-    Applied, Change, Entry, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value, envelope,
-};
+use cache_core::{Applied, Change, Error, ErrorKind, Result};
 
 use super::{Engine, Where};
-use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, ack_purges};
-use crate::loaded::Produced;
-use crate::policy::Policy;
 
-/// The most keys kept for a retry. Past it the whole namespace is cleared instead.
-const MOST_PENDING: usize = 10_000;
-
-/// Invalidations that were not acknowledged: the newest per key, to be retried when the far store answers again.
-#[derive(Debug, Default)]
-pub(crate) struct Recovery {
-    keys: BTreeMap<Arc<str>, ()>,
-    everything: bool,
-}
-
-impl Recovery {
-    fn keep(&mut self, key: &Arc<str>) {
-        if self.keys.len() >= MOST_PENDING {
-            self.everything = true;
-            self.keys.clear();
-        }
-        if !self.everything {
-            self.keys.insert(Arc::clone(key), ());
-        }
-    }
-
-    fn take(&mut self) -> (Vec<Arc<str>>, bool) {
-        (std::mem::take(&mut self.keys).into_keys().collect(), std::mem::take(&mut self.everything))
-    }
-
-    /// How many invalidations wait.
-    pub(crate) fn len(&self) -> usize {
-        if self.everything { MOST_PENDING } else { self.keys.len() }
-    }
-}
+/// What a conditional change did whose condition did not hold: nothing.
+pub(super) const UNCHANGED: Applied = Applied { n: 0, stored: false, removed: 0 };
 
 impl Engine {
     /// Applies `change` to keys of any lines: one round trip a line, all lines at once. How many keys were there.
@@ -88,8 +54,10 @@ impl Engine {
         let names = &self.lines[line].names;
         let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();
         let run = self.track(line).run();
+        let kind = Kind::of(&change);
         let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
         match answer {
+            Ok(applied) if applied == UNCHANGED && kind != Kind::Always => Ok(applied),
             Ok(applied) => {
                 let purges = ack_purges(self.track(line).knows(applied.n));
                 for at in keys.iter().filter(|_| purges) {
@@ -104,29 +72,16 @@ impl Engine {
                 let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
                 for at in keys {
                     self.purge(&at.near, Cause::Own);
-                    recovery.keep(&at.far);
+                    if kind != Kind::IfSeen {
+                        recovery.keep(&at.far);
+                    }
                 }
                 drop(recovery);
-                self.counters.add(Metric::InvalidationPending, keys.len() as u64);
+                if kind != Kind::IfSeen {
+                    self.counters.add(Metric::InvalidationPending, keys.len() as u64);
+                }
                 Err(error)
             }
-        }
-    }
-
-    /// Remembers acknowledged changes for a replay.
-    ///
-    /// The acknowledgement may be the last word of a server that was replaced meanwhile. Then the replay of that change
-    /// of servers is over, or will find these in the ring: which of the two shows in whether `run`, noted when the
-    /// change left, is still the run.
-    fn remember(&self, line: usize, far_keys: &[&str], run: Option<u64>) {
-        let state = &self.lines[line];
-        let kept = far_keys.iter().map(|key| (*key).to_owned()).collect();
-        state.ring.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now(), kept);
-        if self.track(line).run() != run && !broken(Mutation::NoLateReplay) {
-            let mut recovery = state.recovery.lock().unwrap_or_else(PoisonError::into_inner);
-            far_keys.iter().for_each(|key| recovery.keep(&Arc::from(*key)));
-            drop(recovery);
-            state.beat.notify_one();
         }
     }
 
@@ -161,105 +116,11 @@ impl Engine {
     }
 
     /// Numbers a change that no store numbers.
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         let mut track = self.track(0);
         let n = track.number();
         self.lines[0].view.publish(&track);
         n
-    }
-
-    /// Stores a value for everybody: one round trip, ordered by the far store.
-    pub(crate) async fn put(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
-        let (frame, ttl) = self.fresh_frame(&produced, policy);
-        match &self.far {
-            Some(far) => {
-                let frame = far.packing().pack(&at.far, &frame)?;
-                check_value(frame.len(), far.store().max_value())?;
-                self.change(vec![at], Change::Put { frame, ttl }).await
-            }
-            None => {
-                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(self.put_near(&at, frame, produced, ttl))
-            }
-        }
-    }
-
-    /// As [`put`](Self::put), unless the same row version or a newer one is there.
-    pub(crate) async fn put_newer(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
-        let (frame, ttl) = self.fresh_frame(&produced, policy);
-        match &self.far {
-            Some(far) => {
-                let frame = far.packing().pack(&at.far, &frame)?;
-                check_value(frame.len(), far.store().max_value())?;
-                self.change(vec![at], Change::PutNewer { frame, ttl }).await
-            }
-            None => {
-                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
-                let held = self.near.as_ref().and_then(|near| near.get(&at.near));
-                let newer = held.is_some_and(|e| self.clock.now() < e.deadline() && e.header().row >= produced.row);
-                if newer {
-                    return Ok(Applied { n: 0, stored: false, removed: 0 });
-                }
-                Ok(self.put_near(&at, frame, produced, ttl))
-            }
-        }
-    }
-
-    fn fresh_frame(&self, produced: &Produced, policy: &Policy) -> (Frame, Duration) {
-        let ttl = self.ttl_of(produced, policy);
-        let s0 = self.lines[0].view.applied();
-        (self.frame(produced.payload.clone(), produced, Stamp::random(), s0, ttl, Duration::ZERO), ttl)
-    }
-
-    /// Stores a value where there is only a near store. Replaced, not removed first: a reader in between sees the old
-    /// value or the new one.
-    fn put_near(&self, at: &Where, frame: Frame, produced: Produced, ttl: Duration) -> Applied {
-        self.holds.lift(&at.near);
-        self.flights.detach(&at.near);
-        if let Some(near) = &self.near {
-            let now = self.clock.now();
-            let entry = Arc::new(Entry::new(frame, now + ttl));
-            if let Some(decoded) = produced.decoded {
-                entry.remember(decoded);
-            }
-            entry.confirm(self.epoch(at.line), now);
-            near.put(&at.near, entry);
-        }
-        Applied { n: self.number(), stored: true, removed: 0 }
-    }
-
-    /// The ttl that a value gets, jitter applied.
-    pub(crate) fn ttl_of(&self, produced: &Produced, policy: &Policy) -> Duration {
-        let negative = produced.payload.is_none();
-        let ttl = produced.ttl.unwrap_or(if negative { policy.negative_ttl } else { policy.ttl });
-        policy.jittered(ttl)
-    }
-
-    /// The frame of a value that lives for `ttl` from now.
-    pub(crate) fn frame(
-        &self,
-        payload: Option<Bytes>,
-        produced: &Produced,
-        stamp: Stamp,
-        s0: u64,
-        ttl: Duration,
-        load: Duration,
-    ) -> Frame {
-        let created = self.time.ms(&self.clock, self.clock.now());
-        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let negative = payload.is_none();
-        let header = Header {
-            state: if negative { State::Negative } else { State::Value },
-            flags: if negative { envelope::flag::NEGATIVE } else { 0 },
-            codec: produced.codec,
-            stamp,
-            s0,
-            soft_exp: created.saturating_add(millis),
-            created,
-            load_ms: u32::try_from(load.as_millis()).unwrap_or(u32::MAX),
-            row: produced.row,
-        };
-        Frame { header, tags: produced.tags.clone(), payload: payload.unwrap_or_default() }
     }
 
     /// Invalidates everything that carries `tag`: one round trip, whatever the number of entries.
@@ -285,52 +146,26 @@ impl Engine {
         let span = self.options.max_ttl;
         (now / u64::try_from(span.as_millis()).unwrap_or(u64::MAX), span)
     }
+}
 
-    /// Retries what was not acknowledged. Called after a beat was answered.
-    pub(crate) async fn recover(&self, line: usize) {
-        let (keys, everything) = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(bus) = self.far.as_ref().and_then(|far| far.bus()) else { return };
-        if everything {
-            self.clear_for(bus).await;
-        }
-        for chunk in keys.chunks(500) {
-            let far_keys: Vec<&str> = chunk.iter().map(|key| &**key).collect();
-            let run = self.track(line).run();
-            match bus.change(&self.lines[line].names, self.node, &far_keys, Change::Delete).await {
-                Ok(applied) => {
-                    for near in far_keys.iter().filter_map(|key| self.names.near_of(line, key)) {
-                        self.purge(&near, Cause::Own);
-                    }
-                    self.mark(line, applied.n);
-                    self.remember(line, &far_keys, run);
-                    self.counters.add(Metric::Invalidated, chunk.len() as u64);
-                }
-                Err(_) => {
-                    let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
-                    chunk.iter().for_each(|key| recovery.keep(key));
-                }
-            }
-        }
-    }
+/// What a change hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing: it is done. If it is not acknowledged, the keys are invalidated as soon as they can be.
+    Always,
+    /// The row version. If it is not acknowledged, the same.
+    IfNewer,
+    /// What was seen. If it is not acknowledged, either value may stand, and both are good: to remove them would lose
+    /// the updates of others.
+    IfSeen,
+}
 
-    /// Repeats the acknowledged changes of the last minute: a new server may not have them.
-    pub(crate) async fn replay(&self, line: usize) {
-        let now = self.clock.now();
-        let kept = self.lines[line].ring.lock().unwrap_or_else(PoisonError::into_inner).take(now);
-        let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept {
-            Some(changes) => changes.iter().flatten().for_each(|key| recovery.keep(&Arc::from(key.as_str()))),
-            None => recovery.everything = true,
-        }
-    }
-
-    async fn clear_for(&self, bus: &dyn cache_core::Bus) {
-        let (period, span) = self.period();
-        match bus.bump(&self.lines[0].names, self.node, envelope::ALL, period, span).await {
-            Ok(n) => self.apply_bump(0, n, envelope::ALL),
-            Err(_) => {
-                self.lines[0].recovery.lock().unwrap_or_else(PoisonError::into_inner).everything = true;
-            }
+impl Kind {
+    const fn of(change: &Change) -> Self {
+        match change {
+            Change::Swap { .. } | Change::DeleteSeen { .. } => Self::IfSeen,
+            Change::PutNewer { .. } => Self::IfNewer,
+            _ => Self::Always,
         }
     }
 }

@@ -14,10 +14,13 @@ mod install;
 mod load;
 mod monitor;
 mod names;
+mod put;
 mod read;
+mod recovery;
 mod setup;
 mod time;
 mod trust;
+mod update;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,15 +33,16 @@ use tokio::task::JoinSet;
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
-pub(crate) use self::change::Recovery;
 pub(crate) use self::far::Far;
 use self::floors::Floors;
 use self::guard::Holds;
 use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
 pub(crate) use self::read::Probe;
+pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
 use self::time::ServerTime;
+pub(crate) use self::update::Wish;
 
 /// The numbers that steer an engine.
 #[derive(Clone, Debug)]

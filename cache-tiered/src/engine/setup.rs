@@ -8,8 +8,8 @@ use cache_core::{CacheService, Clock, LocalStore, NodeId, Packing, Result, Stamp
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::change::Recovery;
 use super::monitor::Monitor;
+use super::recovery::Recovery;
 use super::{Engine, Far, Floors, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;

@@ -21,6 +21,8 @@ cases! { "bus", [Service, Leases, Bus]:
     "`Swap` never replaces a bar." => swap_never_replaces_a_bar,
     "`Swap` keeps its frame for its ttl." => swap_keeps_for_its_ttl,
     "Of many swaps that saw the same one is stored." => one_of_many_swaps_is_stored,
+    "`DeleteSeen` removes the value whose stamp was seen, is numbered and published, and leaves everything else alone." =>
+        delete_seen_removes_what_was_seen,
     "Read-modify-write by `Swap` loses no update." => no_update_is_lost,
 }
 
@@ -111,6 +113,35 @@ async fn swap_keeps_for_its_ttl(t: Context) {
     let swap = Change::Swap { seen: Stamp::NONE, frame, ttl: Duration::ZERO };
     assert_eq!(t.bus().change(&t.line(), ME, &[&key], swap).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(t.get(&key).await, None);
+}
+
+async fn delete_seen_removes_what_was_seen(t: Context) {
+    let key = t.key("k");
+    let mut ear = t.listen(&[t.line()]).await;
+    for held in [value(TOKEN, "v"), negative(TOKEN)] {
+        t.put(&key, &held).await;
+        let before = t.last().await;
+        for seen in [RIVAL, Stamp::NONE] {
+            let applied = t.change(&[&key], Change::DeleteSeen { seen }).await;
+            assert_eq!((applied.n, applied.stored, applied.removed), (0, false, 0));
+            assert_eq!((t.last().await, t.get(&key).await), (before, Some(held.to_bytes(&key))));
+        }
+        let applied = t.change(&[&key], Change::DeleteSeen { seen: TOKEN }).await;
+        assert_eq!((applied.n, applied.stored, applied.removed), (before + 1, false, 1));
+        assert_eq!(t.get(&key).await, None);
+        assert_eq!(ear.message().await, (0, Message::Keys { n: before + 1, node: ME, keys: vec![key.clone()] }));
+    }
+    let last = t.last().await;
+    t.put(&key, &stale(value(RIVAL, "v"), TOKEN, future())).await;
+    for seen in [TOKEN, Stamp::NONE] {
+        assert_eq!(t.change(&[&key], Change::DeleteSeen { seen }).await.n, 0, "a fallback is no value");
+    }
+    t.change(&[&key], Change::Hold { hold: LONG }).await;
+    assert_eq!(t.change(&[&key], Change::DeleteSeen { seen: Stamp::NONE }).await.n, 0, "a bar stays");
+    assert_eq!(t.last().await, last + 1);
+    let two = [&*key, &t.key("other")];
+    let refused = t.bus().change(&t.line(), ME, &two, Change::DeleteSeen { seen: TOKEN }).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
 }
 
 async fn one_of_many_swaps_is_stored(t: Context) {

@@ -1,7 +1,0 @@
--- PUT if the key still holds the value that was seen, else nothing at all; put.lua follows  ARGV[6]: its stamp, or none
-local st,stamp=look(KEYS[2])
-local held=st=='V' or st=='N'
-if st=='T' or held~=(ARGV[6]~=NONE) or (held and stamp~=ARGV[6]) then return {'0',0,0} end
--- what full memory refuses must not cost the value that stands
-local r=redis.pcall('SETRANGE',KEYS[2],0,'')
-if type(r)=='table' and r.err then return r end

@@ -1,0 +1,107 @@
+//! Storing values for everybody, in the far store's order.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_core::{Applied, Change, Entry, Frame, Header, Result, Stamp, State, check_value, envelope};
+
+use super::{Engine, Where};
+use crate::loaded::{Decoded, Produced};
+use crate::policy::Policy;
+
+impl Engine {
+    /// Stores a value for everybody: one round trip, ordered by the far store.
+    pub(crate) async fn put(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
+        let (frame, ttl) = self.fresh_frame(&produced, policy);
+        match &self.far {
+            Some(far) => {
+                let frame = far.packing().pack(&at.far, &frame)?;
+                check_value(frame.len(), far.store().max_value())?;
+                self.change(vec![at], Change::Put { frame, ttl }).await
+            }
+            None => {
+                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(self.put_near(&at, frame, produced.decoded, ttl))
+            }
+        }
+    }
+
+    /// As [`put`](Self::put), unless the same row version or a newer one is there.
+    pub(crate) async fn put_newer(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
+        let (frame, ttl) = self.fresh_frame(&produced, policy);
+        match &self.far {
+            Some(far) => {
+                let frame = far.packing().pack(&at.far, &frame)?;
+                check_value(frame.len(), far.store().max_value())?;
+                self.change(vec![at], Change::PutNewer { frame, ttl }).await
+            }
+            None => {
+                let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
+                let held = self.near.as_ref().and_then(|near| near.get(&at.near));
+                let newer = held.is_some_and(|e| self.clock.now() < e.deadline() && e.header().row >= produced.row);
+                if newer {
+                    return Ok(Applied { n: 0, stored: false, removed: 0 });
+                }
+                Ok(self.put_near(&at, frame, produced.decoded, ttl))
+            }
+        }
+    }
+
+    fn fresh_frame(&self, produced: &Produced, policy: &Policy) -> (Frame, Duration) {
+        let ttl = self.ttl_of(produced, policy);
+        let s0 = self.lines[0].view.applied();
+        (self.frame(produced.payload.clone(), produced, Stamp::random(), s0, ttl, Duration::ZERO), ttl)
+    }
+
+    /// Stores a value where there is only a near store. Replaced, not removed first: a reader in between sees the old
+    /// value or the new one.
+    pub(super) fn put_near(&self, at: &Where, frame: Frame, decoded: Option<Decoded>, ttl: Duration) -> Applied {
+        self.holds.lift(&at.near);
+        self.flights.detach(&at.near);
+        if let Some(near) = &self.near {
+            let now = self.clock.now();
+            let entry = Arc::new(Entry::new(frame, now + ttl));
+            if let Some(decoded) = decoded {
+                entry.remember(decoded);
+            }
+            entry.confirm(self.epoch(at.line), now);
+            near.put(&at.near, entry);
+        }
+        Applied { n: self.number(), stored: true, removed: 0 }
+    }
+
+    /// The ttl that a value gets, jitter applied.
+    pub(crate) fn ttl_of(&self, produced: &Produced, policy: &Policy) -> Duration {
+        let negative = produced.payload.is_none();
+        let ttl = produced.ttl.unwrap_or(if negative { policy.negative_ttl } else { policy.ttl });
+        policy.jittered(ttl)
+    }
+
+    /// The frame of a value that lives for `ttl` from now.
+    pub(crate) fn frame(
+        &self,
+        payload: Option<Bytes>,
+        produced: &Produced,
+        stamp: Stamp,
+        s0: u64,
+        ttl: Duration,
+        load: Duration,
+    ) -> Frame {
+        let created = self.time.ms(&self.clock, self.clock.now());
+        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let negative = payload.is_none();
+        let header = Header {
+            state: if negative { State::Negative } else { State::Value },
+            flags: if negative { envelope::flag::NEGATIVE } else { 0 },
+            codec: produced.codec,
+            stamp,
+            s0,
+            soft_exp: created.saturating_add(millis),
+            created,
+            load_ms: u32::try_from(load.as_millis()).unwrap_or(u32::MAX),
+            row: produced.row,
+        };
+        Frame { header, tags: produced.tags.clone(), payload: payload.unwrap_or_default() }
+    }
+}
