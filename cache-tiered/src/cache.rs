@@ -11,13 +11,14 @@ use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Result, Tags};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
+use crate::cache_builder::Limits;
 use crate::consistency::Consistency;
 use crate::engine::{Engine, Probe};
 use crate::loaded::{Loaded, Loader, Produced};
 use crate::space::Space;
 use crate::{CacheKey, KeyText, Policy, Tiered};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A cache of values of type `V` under keys of type `K`, over the tiers of a [`Tiered`].
 ///
@@ -44,7 +45,7 @@ pub struct Cache<V, K: ?Sized = str> {
     prefix: Arc<str>,
     pub(crate) reader: Arc<Reader<V>>,
     pub(crate) space: Arc<Space>,
-    consistency: Consistency,
+    pub(crate) consistency: Consistency,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -53,7 +54,14 @@ where
     V: Send + Sync + 'static,
     K: CacheKey + ?Sized,
 {
-    pub(crate) fn new(tiered: Tiered, space: &str, codec: impl Codec<V>, id: u32, policy: Policy) -> Self {
+    pub(crate) fn new(
+        tiered: Tiered,
+        space: &str,
+        codec: impl Codec<V>,
+        id: u32,
+        policy: Policy,
+        limits: &Limits,
+    ) -> Self {
         let prefix = tiered.engine().names.near_prefix(space).into();
         let reader = Arc::new(Reader { codec: Box::new(codec), id });
         let accepts = Arc::clone(&reader);
@@ -62,7 +70,7 @@ where
             tiered,
             prefix,
             reader,
-            space: Arc::new(Space { policy, accepts }),
+            space: Arc::new(Space { policy, max_batch: limits.max_batch, accepts }),
             consistency: Consistency::Local,
             keys: PhantomData,
         }
@@ -170,24 +178,6 @@ where
         }
     }
 
-    /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
-    pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
-        let texts: Vec<Result<String>> = keys.iter().map(|key| self.text(key)).collect();
-        let good: Vec<String> = texts.iter().filter_map(|text| text.as_ref().ok().cloned()).collect();
-        let mut served = self.engine().get_many(&good, &self.space).await.into_iter();
-        let mut results = Vec::with_capacity(keys.len());
-        for text in texts {
-            results.push(match text {
-                Ok(_) => match served.next().unwrap_or(Ok(None)) {
-                    Ok(found) => self.finish_get(found).map(|answer| answer.and_then(|a| a.value)),
-                    Err(error) => Err(self.failed(error)),
-                },
-                Err(error) => Err(error),
-            });
-        }
-        results
-    }
-
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         self.tiered.engine()
@@ -202,7 +192,7 @@ where
 
     /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
     #[inline]
-    fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
+    pub(crate) fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
         let mut text = KeyText::new();
         text.push(&self.prefix);
         key.write(&mut text);
@@ -212,7 +202,7 @@ where
 
     /// The value near, or `Some(None)` for a remembered "there is nothing".
     #[inline]
-    fn near(&self, text: &str) -> Option<Option<Arc<V>>> {
+    pub(crate) fn near(&self, text: &str) -> Option<Option<Arc<V>>> {
         if self.consistency != Consistency::Local {
             return None;
         }
@@ -232,7 +222,7 @@ where
     }
 
     /// As [`near`](Self::near), with all that is known about the value.
-    fn near_answer(&self, text: &str) -> Option<Answer<V>> {
+    pub(crate) fn near_answer(&self, text: &str) -> Option<Answer<V>> {
         if self.consistency != Consistency::Local {
             return None;
         }
@@ -248,7 +238,7 @@ where
         self.finish_get(found)
     }
 
-    fn finish_get(&self, found: Option<Served>) -> Result<Option<Answer<V>>> {
+    pub(crate) fn finish_get(&self, found: Option<Served>) -> Result<Option<Answer<V>>> {
         match found {
             Some(served) => self.answer(&served).map(Some),
             None => {
@@ -267,7 +257,7 @@ where
         self.answer(&served)
     }
 
-    fn answer(&self, served: &Served) -> Result<Answer<V>> {
+    pub(crate) fn answer(&self, served: &Served) -> Result<Answer<V>> {
         let Served { entry, tier, freshness } = served;
         let header = entry.header();
         let Some(value) = self.reader.read(entry) else {
@@ -295,7 +285,7 @@ where
         })
     }
 
-    fn failed(&self, error: Error) -> Error {
+    pub(crate) fn failed(&self, error: Error) -> Error {
         self.engine().counters.count(Metric::Failed);
         error
     }
@@ -313,7 +303,7 @@ where
 }
 
 /// What the near store says of a key.
-enum Probed<T> {
+pub(crate) enum Probed<T> {
     Hit(T),
     /// Nothing; this is the key's text, for the slow path.
     Miss(String),

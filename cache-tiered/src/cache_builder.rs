@@ -22,6 +22,18 @@ pub type DefaultCodec = NoCodec;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCodec;
 
+/// What a key space allows its loaders.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_batch: 1000 }
+    }
+}
+
 /// Builds a [`Cache`] over one key space.
 #[derive(Debug)]
 #[must_use]
@@ -30,27 +42,36 @@ pub struct CacheBuilder<V, K: ?Sized = str, C = DefaultCodec> {
     space: String,
     schema: u32,
     policy: Policy,
+    limits: Limits,
     codec: C,
     types: PhantomData<fn(&K) -> V>,
 }
 
 impl<V> CacheBuilder<V> {
     pub(crate) fn new(tiered: Tiered, space: String) -> Self {
-        Self { tiered, space, schema: 0, policy: Policy::default(), codec: DefaultCodec::default(), types: PhantomData }
+        Self {
+            tiered,
+            space,
+            schema: 0,
+            policy: Policy::default(),
+            limits: Limits::default(),
+            codec: DefaultCodec::default(),
+            types: PhantomData,
+        }
     }
 }
 
 impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
     /// With keys of type `K2` instead of strings.
     pub fn keyed<K2: CacheKey + ?Sized>(self) -> CacheBuilder<V, K2, C> {
-        let Self { tiered, space, schema, policy, codec, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, limits, codec, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, limits, codec, types: PhantomData }
     }
 
     /// With another codec.
     pub fn codec<C2: Codec<V>>(self, codec: C2) -> CacheBuilder<V, K, C2> {
-        let Self { tiered, space, schema, policy, codec: _, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, limits, codec: _, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, limits, codec, types: PhantomData }
     }
 
     /// With a name for the layout of `V`, such as `"product v3"`: values written under another name are a miss. Change
@@ -72,6 +93,13 @@ impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
         self.policy.ttl = ttl;
         self
     }
+
+    /// The most keys that one call of a batch loader is asked for; more are split into calls that run at once and fail
+    /// apart. Default 1000.
+    pub fn max_batch(mut self, keys: usize) -> Self {
+        self.limits.max_batch = keys;
+        self
+    }
 }
 
 impl<V, K, C> CacheBuilder<V, K, C>
@@ -85,10 +113,13 @@ where
     /// # Errors
     /// `Config` that lists every mistake in the space's name and the policy.
     pub fn build(self) -> Result<Cache<V, K>> {
-        let Self { tiered, space, schema, policy, codec, types: _ } = self;
+        let Self { tiered, space, schema, policy, limits, codec, types: _ } = self;
         let mut found = policy.mistakes();
         if let Err(error) = check_name("space", &space) {
             found.push(error.message().to_owned());
+        }
+        if limits.max_batch == 0 {
+            found.push("max_batch is zero; it must be at least 1".to_owned());
         }
         let most = tiered.engine().options.max_ttl;
         if policy.ttl > most || policy.negative_ttl > most {
@@ -96,6 +127,6 @@ where
         }
         all_mistakes(&found)?;
         let id = schema | u32::from(codec.id());
-        Ok(Cache::new(tiered, &space, codec, id, policy))
+        Ok(Cache::new(tiered, &space, codec, id, policy, &limits))
     }
 }

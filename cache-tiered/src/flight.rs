@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cache_core::{Error, Stamp, Tick};
+use cache_core::{Error, ErrorKind, Stamp, Tick};
 use foldhash::fast::{FixedState, RandomState};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -66,7 +66,40 @@ pub(crate) struct Flight {
     moved: Notify,
     /// Rung when the key changed or its lease was filled elsewhere.
     pub(crate) wake: Notify,
+    runner: OnceLock<Runner>,
+}
+
+/// What drives a flight from its miss on.
+#[derive(Debug)]
+enum Runner {
+    /// A task of its own.
+    Alone(AbortHandle),
+    /// A task that drives several.
+    Batch(Arc<Crew>),
+}
+
+/// The flights that one task drives: it is cancelled once each of them ended or was left by its last caller.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    open: AtomicUsize,
     task: OnceLock<AbortHandle>,
+}
+
+impl Crew {
+    /// A crew of `n` flights.
+    pub(crate) fn of(n: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(n), task: OnceLock::new() })
+    }
+
+    pub(crate) fn set_task(&self, task: AbortHandle) {
+        // set once, by the caller that began the flights and still sits in them
+        let _ = self.task.set(task);
+    }
+
+    /// One flight less; whether it was the last.
+    fn leave(&self) -> bool {
+        self.open.fetch_sub(1, Ordering::AcqRel) == 1
+    }
 }
 
 impl Flight {
@@ -74,14 +107,16 @@ impl Flight {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves on to `next` if `may` holds for the stage so far.
-    fn advance(&self, next: Stage, may: impl FnOnce(&Stage) -> bool) {
+    /// Moves on to `next` if `may` holds for the stage so far; says whether it did.
+    fn advance(&self, next: Stage, may: impl FnOnce(&Stage) -> bool) -> bool {
         let mut stage = self.stage();
-        if may(&stage) {
+        let moves = may(&stage);
+        if moves {
             *stage = next;
             drop(stage);
             self.moved.notify_waiters();
         }
+        moves
     }
 
     pub(crate) fn missed(&self) {
@@ -90,16 +125,41 @@ impl Flight {
 
     /// Ends the flight; the first end counts.
     pub(crate) fn end(&self, outcome: Outcome) {
-        self.advance(Stage::Ended(outcome), |stage| !matches!(stage, Stage::Ended(_)));
+        self.close(outcome);
     }
 
-    fn is_over(&self) -> bool {
+    /// As [`end`](Self::end); whether it was the last open flight of its crew.
+    fn close(&self, outcome: Outcome) -> bool {
+        let first = self.advance(Stage::Ended(outcome), |stage| !matches!(stage, Stage::Ended(_)));
+        first && matches!(self.runner.get(), Some(Runner::Batch(crew)) if crew.leave())
+    }
+
+    /// The last caller left: ends the flight's part of its task.
+    fn abandon(&self) {
+        let last = self.close(Outcome::Failed(Error::new(ErrorKind::Loader, "the load was cancelled")));
+        match self.runner.get() {
+            Some(Runner::Alone(task)) => task.abort(),
+            Some(Runner::Batch(crew)) if last => {
+                if let Some(task) = crew.task.get() {
+                    task.abort();
+                }
+            }
+            Some(Runner::Batch(_)) | None => {}
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
         matches!(*self.stage(), Stage::Ended(_))
     }
 
     pub(crate) fn set_task(&self, task: AbortHandle) {
         // set once, by the caller that began the flight
-        let _ = self.task.set(task);
+        let _ = self.runner.set(Runner::Alone(task));
+    }
+
+    /// The flight goes on in the task of `crew`.
+    pub(crate) fn join_crew(&self, crew: &Arc<Crew>) {
+        let _ = self.runner.set(Runner::Batch(Arc::clone(crew)));
     }
 }
 
@@ -168,7 +228,7 @@ impl Flights {
             stage: Mutex::new(Stage::Reading),
             moved: Notify::new(),
             wake: Notify::new(),
-            task: OnceLock::new(),
+            runner: OnceLock::new(),
         });
         let detached = shard.begin(Arc::clone(key), flight.id, epoch, Arc::clone(&flight));
         drop(shard);
@@ -333,8 +393,6 @@ impl Drop for Seat {
         }
         shard.settle(&*self.key, self.flight.id, self.flight.epoch, None);
         drop(shard);
-        if let Some(task) = self.flight.task.get() {
-            task.abort();
-        }
+        self.flight.abandon();
     }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod builder;
 mod cache;
+mod cache_batch;
 mod cache_builder;
 mod cache_key;
 mod cache_write;

@@ -97,3 +97,9 @@ pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Produced>> + Send>>
 
 /// A load that can be started once.
 pub(crate) type Loader = Box<dyn FnOnce() -> Loading + Send>;
+
+/// A running load of many keys: a result for each that was asked for, in order, or one failure for all.
+pub(crate) type ManyLoading = Pin<Box<dyn Future<Output = Result<Vec<Result<Produced>>>> + Send>>;
+
+/// A load of the keys at these positions of a call; may be started several times, each time for other keys.
+pub(crate) type ManyLoader = Arc<dyn Fn(Vec<usize>) -> ManyLoading + Send + Sync>;

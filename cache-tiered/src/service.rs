@@ -9,6 +9,7 @@ use cache_core::{CacheService, Change, Error, ErrorKind, Result, Tags, check_key
 
 use crate::Tiered;
 use crate::answer::Served;
+use crate::consistency::Consistency;
 use crate::engine::Where;
 use crate::loaded::Produced;
 use crate::policy::Policy;
@@ -20,7 +21,11 @@ const RAW: u32 = 1;
 /// Plain bytes keep the ttl that they were set with.
 static SPACE: LazyLock<Arc<Space>> = LazyLock::new(|| {
     let policy = Policy { ttl: cache_core::MAX_TTL, jitter: 0.0, ..Policy::default() };
-    Arc::new(Space { policy, accepts: Box::new(|entry| entry.header().codec == RAW && !entry.header().is_negative()) })
+    Arc::new(Space {
+        policy,
+        max_batch: usize::MAX,
+        accepts: Box::new(|entry| entry.header().codec == RAW && !entry.header().is_negative()),
+    })
 });
 
 impl Tiered {
@@ -93,7 +98,7 @@ impl CacheService for Tiered {
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
         let near: Vec<String> = keys.iter().map(|key| self.plain(key)).collect::<Result<_>>()?;
-        let served = self.engine().get_many(&near, &SPACE).await;
+        let served = self.engine().get_many(&near, &SPACE, Consistency::Local).await;
         served.into_iter().map(|served| served.map(payload)).collect()
     }
 

@@ -9,6 +9,8 @@ use crate::policy::Policy;
 /// A key space as the engine sees it: how its entries live, and which entries are its own.
 pub(crate) struct Space {
     pub(crate) policy: Policy,
+    /// The most keys that one call of a batch loader is asked for.
+    pub(crate) max_batch: usize,
     /// Whether the space's codec reads the entry; decodes it on the way.
     pub(crate) accepts: Box<dyn Fn(&Entry) -> bool + Send + Sync>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cache_core::observe::{Counters, Metric};
 use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Packing, Result};
 
+use super::Engine;
 use crate::plain::PlainLeases;
 use crate::policy::Breaker;
 
@@ -69,6 +70,25 @@ impl Far {
         }
         self.lock().report(clock.now(), !sick);
         result
+    }
+
+    /// As [`call`](Self::call) for `n` keys with a result each: the store is sick if none of them was answered.
+    pub(crate) async fn call_many<T: Send>(
+        &self,
+        engine: &Engine,
+        n: usize,
+        call: impl Future<Output = Vec<Result<T>>> + Send,
+    ) -> Vec<Result<T>> {
+        let call = async {
+            let answers = call.await;
+            let sick = |answer: &Result<T>| matches!(answer, Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout));
+            match answers.first() {
+                Some(Err(error)) if answers.iter().all(sick) => Err(error.clone()),
+                _ => Ok(answers),
+            }
+        };
+        let answers = self.call(&engine.clock, &engine.counters, call).await;
+        answers.unwrap_or_else(|error| (0..n).map(|_| Err(error.clone())).collect())
     }
 
     /// Notes the fate of a beat, which passes no breaker.

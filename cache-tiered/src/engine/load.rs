@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, Wait, check_value};
+use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, Wait, check_value};
 
 use super::read::Probe;
 use super::trust::Footing;
@@ -50,9 +50,38 @@ impl Held {
         Self { engine, at, token, filled: false }
     }
 
+    /// The key and the token.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        Claim { key: &self.at.far, token: self.token }
+    }
+
+    /// The index of the key's line.
+    pub(super) const fn line(&self) -> usize {
+        self.at.line
+    }
+
     /// There is nothing to give back.
     pub(super) fn over(mut self) {
         self.filled = true;
+    }
+
+    /// Gives many back, in one round a line.
+    pub(super) fn give_back(held: Vec<Self>) {
+        let Some(engine) = held.first().map(|held| Arc::clone(&held.engine)) else { return };
+        let release = async move {
+            let Some(far) = &engine.far else { return };
+            for (line, state) in engine.lines.iter().enumerate() {
+                let claims: Vec<Claim<'_>> = held.iter().filter(|held| held.line() == line).map(Self::claim).collect();
+                if !claims.is_empty() {
+                    // leases that can't be given back run out by themselves
+                    let _ = far.leases().release_many(&claims, &state.names.channel).await;
+                }
+            }
+            held.into_iter().for_each(Self::over);
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(release);
+        }
     }
 }
 
@@ -140,8 +169,13 @@ impl Engine {
         }
     }
 
+    /// The last change that this process knows of, as a load begins.
+    pub(super) fn s0(&self) -> u64 {
+        self.lines[0].view.applied()
+    }
+
     /// Whether there is a far store whose changes can be heard.
-    fn hears(&self) -> bool {
+    pub(super) fn hears(&self) -> bool {
         self.far.as_ref().is_some_and(|far| far.bus().is_some())
     }
 
@@ -487,8 +521,8 @@ impl LoadTask {
         engine.floors.raise(&self.at.near, now.saturating_add(error));
     }
 
-    pub(super) fn s0(&self) -> u64 {
-        self.engine.lines[0].view.applied()
+    fn s0(&self) -> u64 {
+        self.engine.s0()
     }
 
     /// What was produced, as an entry (and whether to keep it), its frame and its ttl.

@@ -1,6 +1,8 @@
 //! What the engine's tests share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod batch;
+
 use std::time::Duration;
 
 use cache_core::testkit::Chaos;

@@ -1,0 +1,239 @@
+//! Many keys in one call: one near pass, one far round trip a line, one load for what this process leads.
+
+mod load;
+mod read;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use cache_core::observe::Metric;
+use cache_core::{Entry, ErrorKind, Result, Tick};
+
+use super::read::Probe;
+use super::trust::Footing;
+use super::{Engine, Where};
+use crate::answer::{Served, Tier};
+use crate::consistency::Consistency;
+use crate::flight::{Boarding, Lead, Outcome, Seat};
+use crate::loaded::ManyLoader;
+use crate::space::Space;
+
+/// What a batch came to, a result for each key in the order of the call.
+pub(crate) type Results = Vec<Result<Option<Served>>>;
+
+/// A flight that this call leads.
+struct Led {
+    /// The key's position in the call.
+    index: usize,
+    at: Where,
+    lead: Lead,
+    /// A near entry of an earlier epoch: its stamp decides.
+    suspect: Option<Arc<Entry>>,
+    /// Whether the far store can be asked, and if so, has not just said that it doesn't hold the key.
+    ask: Ask,
+}
+
+/// What a flight has to ask the far store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Whether it holds the key.
+    Read,
+    /// Nothing more: another flight has just missed it.
+    Missed,
+    /// Nothing: it can't be heard.
+    CutOff,
+}
+
+/// A flight that another call, or this one for the same key, leads.
+struct Joined {
+    index: usize,
+    at: Where,
+    seat: Seat,
+}
+
+/// A call on its way.
+struct Batch<'a> {
+    engine: &'a Arc<Engine>,
+    space: &'a Arc<Space>,
+    keys: &'a [String],
+    loader: Option<&'a ManyLoader>,
+    /// Only flights that began then or later are joined, and the near store is not asked.
+    since: Option<Tick>,
+    results: Vec<Option<Result<Option<Served>>>>,
+    /// Keys whose flight only read, and missed.
+    missed: Vec<bool>,
+}
+
+impl Engine {
+    /// The entries under `keys`; never loads. One key's error does not touch another's result.
+    pub(crate) async fn get_many(self: &Arc<Self>, keys: &[String], space: &Arc<Space>, wish: Consistency) -> Results {
+        if wish != Consistency::Local {
+            return join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
+        }
+        Batch::new(self, keys, space, None).run().await
+    }
+
+    /// As [`get_many`](Self::get_many); what is in neither tier is loaded, in one call for the keys that this process
+    /// leads. Keys that are loaded elsewhere, in this process or in another, are waited for.
+    pub(crate) async fn load_many(
+        self: &Arc<Self>,
+        keys: &[String],
+        space: &Arc<Space>,
+        loader: &ManyLoader,
+        wish: Consistency,
+    ) -> Results {
+        let mut batch = Batch::new(self, keys, space, Some(loader));
+        if wish != Consistency::Local {
+            batch.since = Some(self.clock.now());
+            let found = join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
+            for (result, found) in batch.results.iter_mut().zip(found) {
+                *result = match found {
+                    Ok(Some(served)) => Some(Ok(Some(served))),
+                    Err(error) if error.kind() == ErrorKind::Invalid => Some(Err(error)),
+                    // a far store that can't tell: the origin can
+                    Ok(None) | Err(_) => None,
+                };
+            }
+        }
+        batch.run().await
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(engine: &'a Arc<Engine>, keys: &'a [String], space: &'a Arc<Space>, loader: Option<&'a ManyLoader>) -> Self {
+        let results = keys.iter().map(|_| None).collect();
+        Self { engine, space, keys, loader, since: None, results, missed: vec![false; keys.len()] }
+    }
+
+    async fn run(mut self) -> Results {
+        while self.results.iter().any(Option::is_none) {
+            self.round().await;
+        }
+        self.results.into_iter().map(|result| result.unwrap_or_else(|| Err(self.engine.unreachable()))).collect()
+    }
+
+    /// Boards a flight for each open key, drives those that it leads, and waits for all.
+    async fn round(&mut self) {
+        let (leads, joins) = self.board().await;
+        // leads first: a duplicate of a key in this very call joined the flight that is led here
+        let missing = self.read(leads).await;
+        let led = match self.loader {
+            Some(loader) => load::start(self, missing, loader),
+            None => Vec::new(),
+        };
+        for (index, lead) in led {
+            self.results[index] = lead.seat.ended().await.into_result();
+        }
+        for Joined { index, at, seat } in joins {
+            let outcome = if self.loader.is_some() { seat.ended().await } else { seat.read().await };
+            let outcome = self.engine.accept(&at, &seat, outcome);
+            let only_read = self.loader.is_some() && !seat.flight.loads;
+            self.results[index] = match outcome {
+                // it only read; what it missed is loaded by a flight of our own
+                Outcome::Done(None) if only_read => {
+                    self.missed[index] = true;
+                    None
+                }
+                Outcome::Failed(_) if only_read => None,
+                outcome => outcome.into_result(),
+            };
+        }
+    }
+
+    /// Looks near, and takes a place in a flight for every key that is not there.
+    async fn board(&mut self) -> (Vec<Led>, Vec<Joined>) {
+        let (mut leads, mut joins) = (Vec::new(), Vec::new());
+        let mut footings: Vec<(usize, Footing)> = Vec::new();
+        for (index, key) in self.keys.iter().enumerate() {
+            if self.results[index].is_some() {
+                continue;
+            }
+            let suspect = match self.probe(key) {
+                Ok(served) => {
+                    self.results[index] = Some(Ok(Some(served)));
+                    continue;
+                }
+                Err(suspect) => suspect,
+            };
+            let at = match self.engine.names.locate(key) {
+                Ok(at) => at,
+                Err(error) => {
+                    self.results[index] = Some(Err(error));
+                    continue;
+                }
+            };
+            if self.engine.far.is_none() && self.loader.is_none() {
+                self.results[index] = Some(Ok(None));
+                continue;
+            }
+            let footing = match footings.iter().find(|(line, _)| *line == at.line) {
+                Some((_, footing)) => *footing,
+                None => {
+                    let footing = self.footing(at.line).await;
+                    footings.push((at.line, footing));
+                    footing
+                }
+            };
+            if footing == Footing::CutOff {
+                if let Ok(served) = self.probe(key) {
+                    self.results[index] = Some(Ok(Some(served)));
+                    continue;
+                }
+                if self.loader.is_none() {
+                    self.results[index] = Some(Err(self.engine.unreachable()));
+                    continue;
+                }
+            }
+            match self.engine.board(&at, self.loader.is_some(), self.since) {
+                Boarding::Joined(seat) => {
+                    self.engine.counters.count(Metric::Joined);
+                    joins.push(Joined { index, at, seat });
+                }
+                Boarding::Leads(lead) => {
+                    let ask = match footing {
+                        Footing::CutOff => Ask::CutOff,
+                        Footing::Trusted if self.missed[index] => Ask::Missed,
+                        Footing::Trusted => Ask::Read,
+                    };
+                    leads.push(Led { index, at, lead, suspect, ask });
+                }
+            }
+        }
+        (leads, joins)
+    }
+
+    /// What the near store has to serve; else a suspect, if it has one.
+    fn probe(&self, key: &str) -> Result<Served, Option<Arc<Entry>>> {
+        match self.engine.probe_for(key, self.space) {
+            Probe::Hit(entry, freshness) if self.since.is_none() => Ok(Served { entry, tier: Tier::Near, freshness }),
+            Probe::Suspect(entry) => Err(Some(entry)),
+            Probe::Hit(..) | Probe::Miss => Err(None),
+        }
+    }
+
+    async fn footing(&self, line: usize) -> Footing {
+        if self.engine.hears() { self.engine.footing(line).await } else { Footing::Trusted }
+    }
+}
+
+/// Runs all of `futures` at once, in the caller's task; their results in order.
+pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        let mut open = false;
+        for (future, result) in running.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(done) => *result = Some(done),
+                    Poll::Pending => open = true,
+                }
+            }
+        }
+        if open { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}

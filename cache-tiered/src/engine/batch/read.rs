@@ -1,0 +1,110 @@
+//! The read phase of a batch: one far round trip a line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cache_core::observe::Metric;
+use cache_core::{Entry, ErrorKind, Found, Header, Result, State, Tick};
+
+use super::super::Far;
+use super::{Ask, Batch, Led, join_all};
+use crate::answer::Tier;
+
+/// Flights that the far store left to be loaded.
+#[derive(Default)]
+pub(super) struct Missing {
+    /// The far store does not hold them.
+    pub(super) leased: Vec<Led>,
+    /// The far store could not tell.
+    pub(super) cut_off: Vec<Led>,
+}
+
+impl Batch<'_> {
+    /// Reads what this call leads. Ends what was found, and if nothing is loaded also what was not; the rest is missing.
+    pub(super) async fn read(&mut self, leads: Vec<Led>) -> Missing {
+        let mut missing = Missing::default();
+        let Some(far) = &self.engine.far else {
+            missing.leased = leads;
+            return missing;
+        };
+        let mut lines: BTreeMap<usize, Vec<Led>> = BTreeMap::new();
+        for led in leads {
+            match led.ask {
+                Ask::Read => lines.entry(led.at.line).or_default().push(led),
+                Ask::Missed => missing.leased.push(led),
+                Ask::CutOff => missing.cut_off.push(led),
+            }
+        }
+        // a line's call is awaited as it is; only several need to be gathered
+        let answers = if lines.len() == 1 {
+            let mut answers = Vec::with_capacity(1);
+            for leads in lines.into_values() {
+                answers.push(self.ask(far, leads).await);
+            }
+            answers
+        } else {
+            join_all(lines.into_values().map(|leads| self.ask(far, leads))).await
+        };
+        for (leads, sent, frames) in answers {
+            match frames {
+                Ok(frames) => {
+                    let mut frames = frames.into_iter();
+                    for led in leads {
+                        self.found(led, frames.next().flatten(), sent, &mut missing).await;
+                    }
+                }
+                Err(error) => {
+                    for led in leads {
+                        self.ended(led, Err(error.clone()), &mut missing);
+                    }
+                }
+            }
+        }
+        missing
+    }
+
+    async fn ask(&self, far: &Far, leads: Vec<Led>) -> (Vec<Led>, Tick, Result<Vec<Option<Bytes>>>) {
+        let engine = self.engine;
+        let sent = engine.clock.now();
+        let keys: Vec<&str> = leads.iter().map(|led| &*led.at.far).collect();
+        let frames = far.call(&engine.clock, &engine.counters, far.leases().read_many(&keys)).await;
+        (leads, sent, frames)
+    }
+
+    async fn found(&mut self, led: Led, frame: Option<Bytes>, sent: Tick, missing: &mut Missing) {
+        let engine = self.engine;
+        let Some(frame) = frame else { return self.ended(led, Ok(None), missing) };
+        // the near entry that the far store still holds is decoded already
+        if let Some(suspect) = &led.suspect
+            && let Ok(header) = Header::parse(&frame)
+            && header.stamp == suspect.header().stamp
+            && matches!(header.state, State::Value | State::Negative)
+        {
+            match engine.tags_valid(suspect.header(), suspect.tags()).await {
+                Ok(true) => {
+                    engine.counters.count(Metric::Revalidated);
+                    let entry = Arc::clone(suspect);
+                    return self.ended(led, Ok(Some((entry, Tier::Near))), missing);
+                }
+                Ok(false) => {}
+                Err(error) => return self.ended(led, Err(error), missing),
+            }
+        }
+        let read = engine.take(&led.at, &Found { frame, left: None }, sent, self.space).await;
+        self.ended(led, read.map(|found| found.map(|entry| (entry, Tier::Far))), missing);
+    }
+
+    /// Ends a flight with what was read, unless it goes on to load.
+    fn ended(&mut self, led: Led, read: Result<Option<(Arc<Entry>, Tier)>>, missing: &mut Missing) {
+        let loads = self.loader.is_some();
+        match read {
+            Ok(None) if loads => missing.leased.push(led),
+            Err(error) if loads && error.kind() != ErrorKind::Invalid => missing.cut_off.push(led),
+            read => {
+                let Led { index, at, lead, .. } = led;
+                self.results[index] = self.engine.end_read(&at, lead, self.space, read).into_result();
+            }
+        }
+    }
+}
