@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use super::{BOUND, eventually};
 
+/// What a loader answers.
+type Answers = io::Result<Vec<(String, String)>>;
+
 /// The keys that a loader was asked for, call by call.
 #[derive(Clone, Default)]
 pub(crate) struct Calls(Arc<Mutex<Vec<Vec<String>>>>);
@@ -35,9 +38,7 @@ impl Calls {
     }
 
     /// A loader that answers every key with `v:<key>`.
-    pub(crate) fn loader(
-        &self,
-    ) -> impl Fn(Vec<String>) -> Ready<io::Result<Vec<(String, String)>>> + Send + Sync + 'static + use<> {
+    pub(crate) fn loader(&self) -> impl Fn(Vec<String>) -> Ready<Answers> + Send + Sync + 'static + use<> {
         let calls = self.clone();
         move |keys| {
             calls.note(&keys);
@@ -70,11 +71,7 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn many(
         &self,
-    ) -> impl Fn(Vec<String>) -> Pin<Box<dyn Future<Output = io::Result<Vec<(String, String)>>> + Send>>
-    + Send
-    + Sync
-    + 'static
-    + use<> {
+    ) -> impl Fn(Vec<String>) -> Pin<Box<dyn Future<Output = Answers> + Send>> + Send + Sync + 'static + use<> {
         let gate = self.clone();
         move |keys| {
             let gate = gate.clone();
