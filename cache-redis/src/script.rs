@@ -99,6 +99,12 @@ scripts! {
     TRANSFER = "integer" "transfer";
     /// Sets a counter.
     REPLACE = "integer" "replace";
+    /// Takes a lock.
+    LOCK_ACQUIRE = "lock" "lock_acquire";
+    /// Prolongs a lock.
+    LOCK_EXTEND = "lock" "lock_extend";
+    /// Gives a lock back.
+    LOCK_RELEASE = "lock" "lock_release";
 }
 
 impl Script {

@@ -30,6 +30,8 @@ pub struct Redis {
     max_value: usize,
     /// The server was found to know no `SET` with `NX` and `GET`.
     plain_set: Arc<AtomicBool>,
+    #[cfg(feature = "recipe")]
+    hub: Arc<crate::recipe::Hub>,
 }
 
 impl Redis {
@@ -64,7 +66,18 @@ impl Redis {
         let max_value = config.knobs.max_value;
         let link = Link::connect(config, script::BODIES).await?;
         tracking::check(&link).await?;
-        Ok(Self { link, max_value, plain_set: Arc::default() })
+        Ok(Self {
+            link,
+            max_value,
+            plain_set: Arc::default(),
+            #[cfg(feature = "recipe")]
+            hub: Arc::default(),
+        })
+    }
+
+    #[cfg(feature = "recipe")]
+    pub(crate) fn hub(&self) -> &crate::recipe::Hub {
+        &self.hub
     }
 
     pub(crate) fn link(&self) -> &Link {

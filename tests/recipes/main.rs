@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cache_core::memory::Memory;
 use cache_core::recipe::counter::CounterStore;
 use cache_core::recipe::value::ValueStore;
-use cache_core::testkit::recipe::{Case, counter, value};
+use cache_core::testkit::recipe::{Case, counter, lock, value};
 use cache_redis::testkit::{Cluster, Server};
 use cache_strata::Redis;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -53,6 +53,7 @@ fn tests(runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
     let mut tests = Vec::new();
     recipe!(tests, runtime, stores, "value": value::CASES, dyn ValueStore);
     recipe!(tests, runtime, stores, "counter": counter::CASES, dyn CounterStore);
+    recipe!(tests, runtime, stores, "lock": lock::CASES, dyn lock::Subject);
     tests
 }
 

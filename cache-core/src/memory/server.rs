@@ -80,6 +80,12 @@ impl Memory {
         self.0.extensions.get()
     }
 
+    /// Refuses a key under which bytes stand, for a recipe that would keep its state there.
+    #[cfg(feature = "recipe")]
+    pub(crate) fn check_vacant(&self, key: &str, operation: &'static str) -> Result<()> {
+        self.run(operation, |state| if state.has(key) { Err(super::state::wrong_type()) } else { Ok(()) })
+    }
+
     /// The clock that everything in this store reads.
     #[cfg(feature = "recipe")]
     pub(crate) fn clock(&self) -> &Clock {

@@ -207,6 +207,6 @@ impl State {
     }
 }
 
-fn wrong_type() -> Error {
+pub(super) fn wrong_type() -> Error {
     Error::new(ErrorKind::Conflict, "the key holds another kind of value").with_reply(Reply::WrongType)
 }

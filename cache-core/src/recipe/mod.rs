@@ -6,12 +6,15 @@
 //! swaps the store in one line, and both pass the same suite (`testkit::recipe`).
 //!
 //! * [`counter`]: integers with limits: increment up to a limit, deduct stock, transfer, compare-and-swap.
+//! * [`lock`]: one holder at a time, with a fence.
 //! * [`value`]: typed values: compare-and-swap, get-and-set, set-if-absent.
 
 pub mod counter;
 mod expiry;
+pub mod lock;
 pub mod value;
 
 pub use counter::Counters;
 pub use expiry::Expiry;
+pub use lock::Locks;
 pub use value::Values;

@@ -1,4 +1,7 @@
 //! The recipes of [`cache_core::recipe`] on a server: one script, one round trip, a step.
 
 mod counter;
+mod lock;
 mod value;
+
+pub(crate) use lock::Hub;

@@ -1,6 +1,7 @@
 //! The suites of the recipes: for each a table of promises, run over any store that has the recipe.
 
 pub mod counter;
+pub mod lock;
 pub mod value;
 
 use std::fmt;
