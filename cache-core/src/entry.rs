@@ -14,17 +14,20 @@ type Decoded = Arc<dyn Any + Send + Sync>;
 /// A cached value inside the process: the frame's header, tags and payload, the decoded value once somebody asked for
 /// it, and what the near tier knows about it.
 ///
-/// A typed near hit is a lookup, a few compares, a downcast and one `Arc` clone: no decode, no allocation.
+/// A typed near hit is a lookup, a few compares, a downcast and one `Arc` clone: no decode, no allocation. Of its times a
+/// hit compares one, [`attention`](Self::attention), which stands for all.
 // in this order, what a hit reads begins in the line that the `Arc`'s counts have already brought
 #[repr(C)]
 pub struct Entry {
     epoch: AtomicU64,
-    deadline: Tick,
+    attention: AtomicU64,
     decoded: OnceLock<Decoded>,
     tags: Tags,
     header: Header,
     payload: Bytes,
     confirmed: AtomicU64,
+    deadline: AtomicU64,
+    kept: Tick,
 }
 
 impl Entry {
@@ -41,10 +44,19 @@ impl Entry {
             tags,
             payload,
             decoded: OnceLock::new(),
-            deadline,
+            attention: AtomicU64::new(deadline.as_nanos()),
+            deadline: AtomicU64::new(deadline.as_nanos()),
+            kept: deadline,
             epoch: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
         }
+    }
+
+    /// Kept past its deadline until `kept`, as a fallback for loads that fail.
+    #[must_use]
+    pub fn kept_until(mut self, kept: Tick) -> Self {
+        self.kept = kept.max(self.deadline());
+        self
     }
 
     /// An entry of plain bytes, to be served until `deadline`.
@@ -74,8 +86,35 @@ impl Entry {
     /// The moment from which the entry may no longer be served as fresh.
     #[must_use]
     #[inline]
-    pub const fn deadline(&self) -> Tick {
-        self.deadline
+    pub fn deadline(&self) -> Tick {
+        Tick::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// The earliest moment at which a hit has to look closer: the deadline, or an earlier one at which something is due.
+    /// Never later than the deadline.
+    #[must_use]
+    #[inline]
+    pub fn attention(&self) -> Tick {
+        Tick::from_nanos(self.attention.load(Ordering::Acquire))
+    }
+
+    /// Moves [`attention`](Self::attention) from `seen` to `next`, or to the deadline if that is earlier. `false` if
+    /// somebody else moved it meanwhile: of all that see the same moment come, one succeeds.
+    pub fn attend(&self, seen: Tick, next: Tick) -> bool {
+        let next = next.min(self.deadline()).as_nanos();
+        self.attention.compare_exchange(seen.as_nanos(), next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Moves the deadline, never back; [`attention`](Self::attention) stays.
+    pub fn prolong(&self, deadline: Tick) {
+        self.deadline.fetch_max(deadline.as_nanos(), Ordering::AcqRel);
+    }
+
+    /// Until when the entry may be served as a fallback for a load that fails: the deadline, unless it is
+    /// [kept longer](Self::kept_until).
+    #[must_use]
+    pub fn kept(&self) -> Tick {
+        self.kept.max(self.deadline())
     }
 
     /// The epoch in which the entry was last known to be current; 0 if never.
@@ -133,8 +172,39 @@ impl fmt::Debug for Entry {
             .field("tags", &self.tags.as_slice().len())
             .field("payload_bytes", &self.payload.len())
             .field("decoded", &self.decoded.get().is_some())
-            .field("deadline", &self.deadline)
+            .field("deadline", &self.deadline())
             .field("epoch", &self.epoch())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Tick {
+        Tick::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn attention_is_claimed_once_and_never_passes_the_deadline() {
+        let entry = Entry::plain(Bytes::new(), at(10)).kept_until(at(20));
+        assert_eq!((entry.attention(), entry.deadline(), entry.kept()), (at(10), at(10), at(20)));
+        assert!(entry.attend(at(10), at(5)));
+        assert!(!entry.attend(at(10), at(6)), "somebody was faster");
+        assert!(entry.attend(at(5), at(15)));
+        assert_eq!(entry.attention(), at(10));
+    }
+
+    #[test]
+    fn a_deadline_moves_forward_only() {
+        let entry = Entry::plain(Bytes::new(), at(10)).kept_until(at(5));
+        assert_eq!(entry.kept(), at(10), "kept for as long as it is fresh");
+        entry.prolong(at(8));
+        assert_eq!(entry.deadline(), at(10));
+        entry.prolong(at(12));
+        assert_eq!((entry.deadline(), entry.kept()), (at(12), at(12)));
     }
 }

@@ -13,7 +13,7 @@ use cache_core::{Entry, Error, ErrorKind, Result, Tags};
 use crate::answer::{Answer, Freshness, Served, Tier};
 use crate::cache_builder::Limits;
 use crate::consistency::Consistency;
-use crate::engine::{Engine, Probe};
+use crate::engine::{Engine, Look, Probe};
 use crate::loaded::{Loaded, Loader, Produced};
 use crate::space::Space;
 use crate::{CacheKey, KeyText, Policy, Tiered};
@@ -95,7 +95,7 @@ where
     /// # Errors
     /// `Invalid` for a bad key; what the far store says if it had to be asked.
     pub async fn get(&self, key: &K) -> Result<Option<Arc<V>>> {
-        match self.probe(key, |text| self.near(text))? {
+        match self.probe(key, |text| self.near(text, None))? {
             Probed::Hit(value) => Ok(value),
             Probed::Miss(text) => Box::pin(self.get_slow(text)).await.map(|answer| answer.and_then(|a| a.value)),
         }
@@ -107,7 +107,7 @@ where
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: &K) -> Result<Option<Answer<V>>> {
-        match self.probe(key, |text| self.near_answer(text))? {
+        match self.probe(key, |text| self.near_answer(text, None))? {
             Probed::Hit(answer) => Ok(Some(answer)),
             Probed::Miss(text) => Box::pin(self.get_slow(text)).await,
         }
@@ -117,7 +117,7 @@ where
     /// together.
     ///
     /// The loader runs in a task of its own: a caller that goes away does not end it while others wait; when the last
-    /// one goes, it is cancelled and its lease given back. It must end within the policy's `load_deadline`.
+    /// one goes, it is cancelled and its lease given back. It must end within the policy's `hard_timeout`.
     /// A near hit costs no round trip, a far hit one, a miss three and the load.
     ///
     /// # Errors
@@ -129,8 +129,14 @@ where
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let value = match self.probe(key, |text| self.near(text))? {
-            Probed::Hit(value) => value,
+        let mut due = None;
+        let value = match self.probe(key, |text| self.near(text, Some(&mut due)))? {
+            Probed::Hit(value) => {
+                if let Some(due) = due {
+                    self.refresh(due, self.erase(async move || loader().await.map(Loaded::value)));
+                }
+                value
+            }
             Probed::Miss(text) => {
                 let loader = self.erase(async move || loader().await.map(Loaded::value));
                 Box::pin(self.load_slow(text, loader)).await?.value
@@ -152,8 +158,14 @@ where
         Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        match self.probe(key, |text| self.near(text))? {
-            Probed::Hit(value) => Ok(value),
+        let mut due = None;
+        match self.probe(key, |text| self.near(text, Some(&mut due)))? {
+            Probed::Hit(value) => {
+                if let Some(due) = due {
+                    self.refresh(due, self.erase(async move || loader().await.map(Loaded::from)));
+                }
+                Ok(value)
+            }
             Probed::Miss(text) => {
                 let loader = self.erase(async move || loader().await.map(Loaded::from));
                 Ok(Box::pin(self.load_slow(text, loader)).await?.value)
@@ -172,8 +184,14 @@ where
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        match self.probe(key, |text| self.near_answer(text))? {
-            Probed::Hit(answer) => Ok(answer),
+        let mut due = None;
+        match self.probe(key, |text| self.near_answer(text, Some(&mut due)))? {
+            Probed::Hit(answer) => {
+                if let Some(due) = due {
+                    self.refresh(due, self.erase(loader));
+                }
+                Ok(answer)
+            }
             Probed::Miss(text) => Box::pin(self.load_slow(text, self.erase(loader))).await,
         }
     }
@@ -202,12 +220,16 @@ where
 
     /// The value near, or `Some(None)` for a remembered "there is nothing".
     #[inline]
-    pub(crate) fn near(&self, text: &str) -> Option<Option<Arc<V>>> {
+    pub(crate) fn near(&self, text: &str, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
         if self.consistency != Consistency::Local {
             return None;
         }
         let engine = self.engine();
-        let Probe::Hit(entry, freshness) = engine.probe(text) else { return None };
+        let (entry, freshness) = match engine.look(text) {
+            Look::Plain(Probe::Hit(entry, freshness)) => (entry, freshness),
+            Look::Due(entry) => return self.near_due(text, &entry, due),
+            Look::Plain(Probe::Suspect(_) | Probe::Miss) => return None,
+        };
         let value = match entry.decoded::<V>() {
             Some(value) if entry.header().codec == self.reader.id => Some(value),
             _ => self.reader.read(&entry)?,
@@ -221,12 +243,37 @@ where
         Some(value)
     }
 
+    /// A hit on an entry about which something may have to be done. `due` is given by callers that have a loader.
+    #[cold]
+    fn near_due(&self, text: &str, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
+        let value = self.reader.read(entry)?;
+        self.note_due(text, entry, due);
+        self.engine().counters.count(Metric::NearHit);
+        Some(value)
+    }
+
+    fn note_due(&self, text: &str, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) {
+        if self.engine().due(text, entry, &self.space, due.is_some())
+            && let Some(due) = due
+        {
+            *due = Some(Due { text: text.to_owned(), entry: Arc::clone(entry) });
+        }
+    }
+
     /// As [`near`](Self::near), with all that is known about the value.
-    pub(crate) fn near_answer(&self, text: &str) -> Option<Answer<V>> {
+    pub(crate) fn near_answer(&self, text: &str, due: Option<&mut Option<Due>>) -> Option<Answer<V>> {
         if self.consistency != Consistency::Local {
             return None;
         }
-        let Probe::Hit(entry, freshness) = self.engine().probe(text) else { return None };
+        let (entry, freshness) = match self.engine().look(text) {
+            Look::Plain(Probe::Hit(entry, freshness)) => (entry, freshness),
+            Look::Due(entry) => {
+                self.reader.read(&entry)?;
+                self.note_due(text, &entry, due);
+                (entry, Freshness::WithinBound)
+            }
+            Look::Plain(Probe::Suspect(_) | Probe::Miss) => return None,
+        };
         // what this cache's codec does not read is for the slow path
         self.reader.read(&entry)?;
         self.answer(&Served { entry, tier: Tier::Near, freshness }).ok()
@@ -285,6 +332,12 @@ where
         })
     }
 
+    /// Begins a refresh in the background.
+    #[cold]
+    fn refresh(&self, due: Due, loader: Loader) {
+        self.engine().refresh(due.text, due.entry, &self.space, loader);
+    }
+
     pub(crate) fn failed(&self, error: Error) -> Error {
         self.engine().counters.count(Metric::Failed);
         error
@@ -307,6 +360,12 @@ pub(crate) enum Probed<T> {
     Hit(T),
     /// Nothing; this is the key's text, for the slow path.
     Miss(String),
+}
+
+/// A near hit that is to be refreshed by the caller that met it.
+pub(crate) struct Due {
+    text: String,
+    entry: Arc<Entry>,
 }
 
 /// The codec of a cache, and the id that its frames carry.

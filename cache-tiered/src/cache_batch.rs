@@ -19,7 +19,7 @@ where
 {
     /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
     pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
-        let mut sorted = self.sort(keys, |text| self.near(text));
+        let mut sorted = self.sort(keys, |text| self.near(text, None));
         if !sorted.texts.is_empty() {
             let served = self.engine().get_many(&sorted.texts, &self.space, self.consistency).await;
             sorted.fill(served, |found| {
@@ -39,7 +39,7 @@ where
     /// those that nobody filled after all. A call is asked for at most `max_batch` keys; more are split. A key may stand
     /// in `keys` twice.
     ///
-    /// The loader runs in a task of its own and must end within the policy's `load_deadline`. A caller that goes away
+    /// The loader runs in a task of its own and must end within the policy's `hard_timeout`. A caller that goes away
     /// does not end it while others wait for one of its keys. One near pass; one far round trip if all is found there,
     /// else three and the load.
     ///
@@ -74,7 +74,7 @@ where
         I: IntoIterator<Item = (Q, V)>,
         E: Into<BoxError>,
     {
-        let mut sorted = self.sort(keys, |text| self.near(text));
+        let mut sorted = self.sort(keys, |text| self.near(text, None));
         if !sorted.texts.is_empty() {
             let load = move |keys: Vec<Q>| {
                 let load = loader(keys);
@@ -104,7 +104,7 @@ where
         E: Into<BoxError>,
         E2: Into<BoxError>,
     {
-        let mut sorted = self.sort(keys, |text| self.near_answer(text));
+        let mut sorted = self.sort(keys, |text| self.near_answer(text, None));
         if !sorted.texts.is_empty() {
             let loader = self.erase_many(&sorted, keys, loader);
             let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;

@@ -42,6 +42,7 @@ pub struct CacheBuilder<V, K: ?Sized = str, C = DefaultCodec> {
     space: String,
     schema: u32,
     policy: Policy,
+    ttl: Option<Duration>,
     limits: Limits,
     codec: C,
     types: PhantomData<fn(&K) -> V>,
@@ -54,6 +55,7 @@ impl<V> CacheBuilder<V> {
             space,
             schema: 0,
             policy: Policy::default(),
+            ttl: None,
             limits: Limits::default(),
             codec: DefaultCodec::default(),
             types: PhantomData,
@@ -64,14 +66,14 @@ impl<V> CacheBuilder<V> {
 impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
     /// With keys of type `K2` instead of strings.
     pub fn keyed<K2: CacheKey + ?Sized>(self) -> CacheBuilder<V, K2, C> {
-        let Self { tiered, space, schema, policy, limits, codec, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, limits, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, ttl, limits, codec, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, ttl, limits, codec, types: PhantomData }
     }
 
     /// With another codec.
     pub fn codec<C2: Codec<V>>(self, codec: C2) -> CacheBuilder<V, K, C2> {
-        let Self { tiered, space, schema, policy, limits, codec: _, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, limits, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, ttl, limits, codec: _, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, ttl, limits, codec, types: PhantomData }
     }
 
     /// With a name for the layout of `V`, such as `"product v3"`: values written under another name are a miss. Change
@@ -88,9 +90,9 @@ impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
         self
     }
 
-    /// How long values are fresh. Short for a [`policy`](Self::policy) with only that changed.
+    /// How long values are fresh, instead of the ttl of the [`policy`](Self::policy), whichever is named first.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.policy.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -113,17 +115,14 @@ where
     /// # Errors
     /// `Config` that lists every mistake in the space's name and the policy.
     pub fn build(self) -> Result<Cache<V, K>> {
-        let Self { tiered, space, schema, policy, limits, codec, types: _ } = self;
-        let mut found = policy.mistakes();
+        let Self { tiered, space, schema, policy, ttl, limits, codec, types: _ } = self;
+        let policy = ttl.map_or(policy.clone(), |ttl| policy.ttl(ttl));
+        let mut found = policy.mistakes_under(tiered.engine().options.max_ttl);
         if let Err(error) = check_name("space", &space) {
             found.push(error.message().to_owned());
         }
         if limits.max_batch == 0 {
             found.push("max_batch is zero; it must be at least 1".to_owned());
-        }
-        let most = tiered.engine().options.max_ttl;
-        if policy.ttl > most || policy.negative_ttl > most {
-            found.push(format!("a ttl is longer than {most:?}, the namespace's max_ttl; raise it in every process"));
         }
         all_mistakes(&found)?;
         let id = schema | u32::from(codec.id());

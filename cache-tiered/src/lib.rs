@@ -32,7 +32,7 @@ pub use cache_builder::{CacheBuilder, DefaultCodec, NoCodec};
 pub use cache_key::{CacheKey, KeyText};
 pub use consistency::Consistency;
 pub use loaded::Loaded;
-pub use policy::Policy;
+pub use policy::{Backoff, FailSafe, Policy, Refresh, Sliding, Timeouts};
 pub use tiered::Tiered;
 pub use update::Update;
 pub use write_guard::WriteGuard;

@@ -59,7 +59,7 @@ async fn a_loader_that_hangs_ends_at_the_deadline() {
     let tiered = node(&memory).await;
     let policy = {
         let mut policy = Policy::minutes(5);
-        policy.load_deadline = Duration::from_millis(100);
+        policy.timeouts.hard = Duration::from_millis(100);
         policy
     };
     let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).build().unwrap();

@@ -65,8 +65,7 @@ impl Node {
             .lease(Duration::from_millis(1000))
             .build()
             .await?;
-        let mut policy = Policy::minutes(2);
-        policy.load_deadline = Duration::from_secs(5);
+        let policy = Policy::minutes(2).hard_timeout(Duration::from_secs(5));
         let cache = tiered.cache("counters").keyed::<u16>().codec(Postcard).policy(policy).build()?;
         Ok(Self { settings, origin, cache, clock: Clock::system(), records: Mutex::new(Vec::new()) })
     }

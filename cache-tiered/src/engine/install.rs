@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::Entry;
 use cache_core::observe::Metric;
+use cache_core::{Entry, Frame, Tick};
 
 use super::{Engine, Where};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, SUSPECT, UNCONFIRMED};
 use crate::flight::Flight;
-use crate::policy::Policy;
+use crate::policy::{Life, Policy};
 
 impl Engine {
     /// Ends a flight's place in the table, installing `entry`, which its callers are told, if the flight may.
@@ -105,10 +105,38 @@ impl Engine {
         }
     }
 
+    /// The entry of a frame that is fresh for `left` from `now` on. Inert until it is confirmed.
+    pub(crate) fn near_entry(&self, frame: Frame, policy: &Policy, now: Tick, left: Duration) -> Entry {
+        let deadline = now + self.near_ttl(policy, left);
+        let header = frame.header;
+        if header.is_negative() {
+            return Entry::new(frame, deadline);
+        }
+        // where nothing is heard of changes, the near deadline is the only bound
+        let grace = if self.options.incoherent.is_some() { Duration::ZERO } else { policy.grace() };
+        let life = Life {
+            ttl: Duration::from_millis(header.soft_exp.saturating_sub(header.created)),
+            ends: now + left,
+            deadline,
+            kept: if grace.is_zero() { deadline } else { now + left + grace },
+            load: Duration::from_millis(header.load_ms.into()),
+        };
+        let entry = Entry::new(frame, deadline).kept_until(life.kept);
+        entry.attend(deadline, policy.attention(&life));
+        entry
+    }
+
     /// How long an entry with `left` to live may stay near.
-    pub(crate) fn near_ttl(&self, policy: &Policy, left: Duration) -> Duration {
-        let cap = policy.near_ttl.unwrap_or(policy.ttl);
+    fn near_ttl(&self, policy: &Policy, left: Duration) -> Duration {
+        let cap = policy.near_ttl.unwrap_or(left);
         let cap = self.options.incoherent.map_or(cap, |most| most.min(cap));
         left.min(policy.jittered(cap))
+    }
+
+    /// How long the far store keeps a frame that is fresh for `ttl`: for as long as it may be a fallback.
+    pub(crate) fn far_ttl(&self, frame: &Frame, ttl: Duration, policy: &Policy) -> Duration {
+        let grace = if frame.header.is_negative() { Duration::ZERO } else { policy.grace() };
+        // beyond it the tags' generations are forgotten
+        ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl))
     }
 }

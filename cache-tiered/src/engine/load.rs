@@ -225,7 +225,7 @@ impl LoadTask {
     }
 
     pub(super) async fn run(self, loader: Loader, far_works: bool) {
-        let deadline = self.space.policy.load_deadline;
+        let deadline = self.space.policy.timeouts.hard;
         let loaded = tokio::time::timeout(deadline, self.body(loader, far_works)).await;
         let loaded = loaded.unwrap_or_else(|_| Err(late(deadline)));
         self.finish(loaded);
@@ -379,7 +379,7 @@ impl LoadTask {
         let ((entry, store), frame, ttl) = self.entry(produced, token, s0, took);
         let fits = |bytes: &Bytes| check_value(bytes.len(), far.store().max_value()).is_ok();
         let packed = far.packing().pack(&self.at.far, &frame).ok().filter(|bytes| store && fits(bytes));
-        (entry, packed.map(|bytes| (bytes, ttl)))
+        (entry, packed.map(|bytes| (bytes, self.engine.far_ttl(&frame, ttl, &self.space.policy))))
     }
 
     /// The end of a load whose fill was answered.
@@ -536,8 +536,7 @@ impl LoadTask {
         let engine = &self.engine;
         let ttl = engine.ttl_of(&produced, &self.space.policy);
         let frame = engine.frame(produced.payload.clone(), &produced, stamp, s0, ttl, took);
-        let deadline = engine.clock.now() + engine.near_ttl(&self.space.policy, ttl);
-        let entry = Entry::new(frame.clone(), deadline);
+        let entry = engine.near_entry(frame.clone(), &self.space.policy, engine.clock.now(), ttl);
         if let Some(decoded) = produced.decoded {
             entry.remember(decoded);
         }

@@ -6,6 +6,7 @@
 mod batch;
 mod change;
 mod driver;
+mod due;
 mod far;
 mod floors;
 mod fresh;
@@ -38,7 +39,7 @@ use self::floors::Floors;
 use self::guard::Holds;
 use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
-pub(crate) use self::read::Probe;
+pub(crate) use self::read::{Look, Probe};
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
 use self::time::ServerTime;

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{Applied, Change, Entry, Frame, Header, Result, Stamp, State, check_value, envelope};
+use cache_core::{Applied, Change, Frame, Header, Result, Stamp, State, check_value, envelope};
 
 use super::{Engine, Where};
 use crate::loaded::{Decoded, Produced};
@@ -16,13 +16,14 @@ impl Engine {
         let (frame, ttl) = self.fresh_frame(&produced, policy);
         match &self.far {
             Some(far) => {
+                let ttl = self.far_ttl(&frame, ttl, policy);
                 let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
                 self.change(vec![at], Change::Put { frame, ttl }).await
             }
             None => {
                 let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(self.put_near(&at, frame, produced.decoded, ttl))
+                Ok(self.put_near(&at, frame, produced.decoded, ttl, policy))
             }
         }
     }
@@ -32,6 +33,7 @@ impl Engine {
         let (frame, ttl) = self.fresh_frame(&produced, policy);
         match &self.far {
             Some(far) => {
+                let ttl = self.far_ttl(&frame, ttl, policy);
                 let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
                 self.change(vec![at], Change::PutNewer { frame, ttl }).await
@@ -43,7 +45,7 @@ impl Engine {
                 if newer {
                     return Ok(Applied { n: 0, stored: false, removed: 0 });
                 }
-                Ok(self.put_near(&at, frame, produced.decoded, ttl))
+                Ok(self.put_near(&at, frame, produced.decoded, ttl, policy))
             }
         }
     }
@@ -56,12 +58,19 @@ impl Engine {
 
     /// Stores a value where there is only a near store. Replaced, not removed first: a reader in between sees the old
     /// value or the new one.
-    pub(super) fn put_near(&self, at: &Where, frame: Frame, decoded: Option<Decoded>, ttl: Duration) -> Applied {
+    pub(super) fn put_near(
+        &self,
+        at: &Where,
+        frame: Frame,
+        decoded: Option<Decoded>,
+        ttl: Duration,
+        policy: &Policy,
+    ) -> Applied {
         self.holds.lift(&at.near);
         self.flights.detach(&at.near);
         if let Some(near) = &self.near {
             let now = self.clock.now();
-            let entry = Arc::new(Entry::new(frame, now + ttl));
+            let entry = Arc::new(self.near_entry(frame, policy, now, ttl));
             if let Some(decoded) = decoded {
                 entry.remember(decoded);
             }

@@ -24,6 +24,15 @@ pub(crate) enum Probe {
     Miss,
 }
 
+/// What a near hit meets.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Most often this.
+    Plain(Probe),
+    /// A hit within the bound; by its time there may be something to [do](Engine::due) about it.
+    Due(Arc<Entry>),
+}
+
 /// What bytes from the far store turned out to be.
 enum Admitted {
     Usable(Arc<Entry>),
@@ -36,21 +45,35 @@ impl Engine {
     ///
     /// The order matters (see [`View`](crate::coherence::View)): trust, entry, epoch, clock.
     #[inline]
-    pub(crate) fn probe(&self, near_key: &str) -> Probe {
-        let Some(near) = &self.near else { return Probe::Miss };
+    pub(crate) fn look(&self, near_key: &str) -> Look {
+        let Some(near) = &self.near else { return Look::Plain(Probe::Miss) };
         let line = self.names.line_of_near(near_key);
         let trust = self.trust_until(line);
-        let Some(entry) = near.get(near_key) else { return Probe::Miss };
+        let Some(entry) = near.get(near_key) else { return Look::Plain(Probe::Miss) };
         let trust = if broken(Mutation::TrustAfterEntry) { self.trust_until(line) } else { trust };
         let current = entry.epoch() == self.epoch(line) && self.stands(&entry);
         let now = self.clock.now();
+        let fresh = is_fresh(trust, current, now);
+        if fresh && now < entry.attention() {
+            return Look::Plain(Probe::Hit(entry, Freshness::WithinBound));
+        }
+        self.look_closer(line, entry, fresh, current, now)
+    }
+
+    #[cold]
+    fn look_closer(&self, line: usize, entry: Arc<Entry>, fresh: bool, current: bool, now: cache_core::Tick) -> Look {
         if now >= entry.deadline() {
-            return Probe::Miss;
+            return Look::Plain(Probe::Miss);
         }
-        if is_fresh(trust, current, now) {
-            return Probe::Hit(entry, Freshness::WithinBound);
+        if fresh { Look::Due(entry) } else { Look::Plain(self.probe_untrusted(line, entry, current, now)) }
+    }
+
+    /// Looks into the near store and leaves what is due to others.
+    pub(crate) fn probe(&self, near_key: &str) -> Probe {
+        match self.look(near_key) {
+            Look::Plain(probe) => probe,
+            Look::Due(entry) => Probe::Hit(entry, Freshness::WithinBound),
         }
-        self.probe_untrusted(line, entry, current, now)
     }
 
     /// As [`probe`](Self::probe), for a key space: an entry that its codec does not read is a miss.
@@ -61,7 +84,6 @@ impl Engine {
         }
     }
 
-    #[cold]
     fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: cache_core::Tick) -> Probe {
         let outage = self.cut_off(line).then_some(self.options.outage);
         match doubtful(entry.epoch(), entry.confirmed(), self.trust_until(line), current, now, outage) {
@@ -253,8 +275,7 @@ impl Engine {
         if expired || !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
             return Ok(Admitted::Miss);
         }
-        let deadline = sent + self.near_ttl(&space.policy, left);
-        Ok(Admitted::Usable(Arc::new(Entry::new(frame, deadline))))
+        Ok(Admitted::Usable(Arc::new(self.near_entry(frame, &space.policy, sent, left))))
     }
 
     /// Whether the far store still holds a near entry's stamp: 48 bytes instead of the value. Confirms nothing: only

@@ -104,6 +104,7 @@ impl Engine {
             Wish::Remove => self.unswap(far, at, &held).await,
             Wish::Store(produced) => {
                 let (frame, ttl) = self.updated(produced, entry.as_deref(), s0, space)?;
+                let ttl = self.far_ttl(&frame, ttl, &space.policy);
                 let bytes = far.packing().pack(&at.far, &frame)?;
                 check_value(bytes.len(), far.store().max_value())?;
                 self.swap(far, at, &held, bytes, ttl).await
@@ -178,7 +179,7 @@ impl Engine {
             Wish::Store(produced) => {
                 let decoded = produced.decoded.clone();
                 let (frame, ttl) = self.updated(produced, seen.as_deref(), s0, space)?;
-                self.put_near(at, frame, decoded, ttl);
+                self.put_near(at, frame, decoded, ttl, &space.policy);
             }
         }
         Ok(Round::Done)

@@ -1,15 +1,36 @@
 //! What a cache does with its entries, as data; and the pure decisions over it.
 
 mod breaker;
+mod check;
+mod decide;
+mod options;
+mod recipes;
 
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, MAX_TTL};
-
 pub(crate) use breaker::Breaker;
+pub(crate) use check::all_mistakes;
+pub(crate) use decide::{Life, Verdict};
+pub use options::{Backoff, FailSafe, Refresh, Sliding, Timeouts};
 
 /// How entries of a cache live. All times are upper bounds.
+///
+/// Begins with a ttl or a [recipe](Self::profiles); methods change one thing each. What is wrong in it is told when the
+/// cache is built, every mistake at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_tiered::Policy;
+///
+/// let policy = Policy::minutes(5)
+///     .fail_safe(Duration::from_secs(2 * 3600))
+///     .soft_timeout(Duration::from_millis(200))
+///     .hard_timeout(Duration::from_secs(5))
+///     .refresh_ahead(0.8);
+/// assert_eq!(policy.ttl, Duration::from_secs(300));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
+#[must_use]
 #[non_exhaustive]
 pub struct Policy {
     /// How long a value is fresh, in every tier. Default 5 minutes.
@@ -21,10 +42,18 @@ pub struct Policy {
     /// The share of a ttl by which it is shortened at random, so that entries filled together don't expire together.
     /// It never lengthens. Default 0.1.
     pub jitter: f64,
-    /// The longest that a load may take, waiting for another process included. Default 30 seconds.
-    pub load_deadline: Duration,
     /// The largest entry, in bytes of key, value and bookkeeping, that the near tier keeps. Default 1 MiB.
     pub near_max: u64,
+    /// Values kept past their ttl as a fallback. Default: none.
+    pub fail_safe: Option<FailSafe>,
+    /// How long loads may take.
+    pub timeouts: Timeouts,
+    /// Loading again before the ttl has passed. Default: off.
+    pub refresh: Option<Refresh>,
+    /// Ttls that count from the last read. Default: off.
+    pub sliding: Option<Sliding>,
+    /// The pause after a load that failed; `None` forgets errors at once. Default 100 ms to 5 s.
+    pub backoff: Option<Backoff>,
 }
 
 impl Default for Policy {
@@ -34,8 +63,12 @@ impl Default for Policy {
             near_ttl: None,
             negative_ttl: Duration::from_secs(30),
             jitter: 0.1,
-            load_deadline: Duration::from_secs(30),
             near_max: 1 << 20,
+            fail_safe: None,
+            timeouts: Timeouts::default(),
+            refresh: None,
+            sliding: None,
+            backoff: Some(Backoff::default()),
         }
     }
 }
@@ -48,54 +81,100 @@ impl From<Duration> for Policy {
 
 impl Policy {
     /// Values fresh for `n` seconds.
-    #[must_use]
     pub fn seconds(n: u64) -> Self {
         Duration::from_secs(n).into()
     }
 
     /// Values fresh for `n` minutes.
-    #[must_use]
     pub fn minutes(n: u64) -> Self {
         Self::seconds(n.saturating_mul(60))
     }
 
     /// Values fresh for `n` hours.
-    #[must_use]
     pub fn hours(n: u64) -> Self {
         Self::minutes(n.saturating_mul(60))
     }
 
-    /// Every mistake in it, as sentences.
-    pub(crate) fn mistakes(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for (name, ttl) in
-            [("ttl", self.ttl), ("negative_ttl", self.negative_ttl), ("load_deadline", self.load_deadline)]
-        {
-            if ttl.is_zero() || ttl > MAX_TTL {
-                found.push(format!("{name} is {ttl:?}; it must be over zero and at most ten years"));
-            }
-        }
-        if let Some(near) = self.near_ttl {
-            if near.is_zero() {
-                found.push("near_ttl is zero; leave the near tier out instead".to_owned());
-            }
-            if near > self.ttl {
-                found.push(format!("near_ttl {near:?} is longer than ttl {:?}", self.ttl));
-            }
-        }
-        if !(0.0..1.0).contains(&self.jitter) {
-            found.push(format!("jitter is {}; it must be at least 0 and below 1", self.jitter));
-        }
-        found
+    /// With another ttl.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
     }
 
+    /// With a shorter life in the near tier.
+    pub const fn near_ttl(mut self, ttl: Duration) -> Self {
+        self.near_ttl = Some(ttl);
+        self
+    }
+
+    /// With "there is nothing" remembered for `ttl`.
+    pub const fn negative(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = ttl;
+        self
+    }
+
+    /// With ttls shortened by up to this share at random; 0 for none.
+    pub const fn jitter(mut self, share: f64) -> Self {
+        self.jitter = share;
+        self
+    }
+
+    /// With entries over `bytes` kept in the far tier only.
+    pub const fn near_max(mut self, bytes: u64) -> Self {
+        self.near_max = bytes;
+        self
+    }
+
+    /// With values kept for `span` past their ttl and served, marked stale, when a load fails. A [`FailSafe`] says more
+    /// than the span.
+    pub fn fail_safe(mut self, fail_safe: impl Into<FailSafe>) -> Self {
+        self.fail_safe = Some(fail_safe.into());
+        self
+    }
+
+    /// With no waiting longer than `after` for a load where there is a fallback to serve; the load goes on in the
+    /// background. Needs [`fail_safe`](Self::fail_safe).
+    pub const fn soft_timeout(mut self, after: Duration) -> Self {
+        self.timeouts.soft = Some(after);
+        self
+    }
+
+    /// With loads given up after `after`, with a `Timeout`. Default 30 seconds.
+    pub const fn hard_timeout(mut self, after: Duration) -> Self {
+        self.timeouts.hard = after;
+        self
+    }
+
+    /// With values loaded again in the background once this share of their ttl has passed, or as a [`Refresh`] says.
+    pub fn refresh_ahead(mut self, refresh: impl Into<Refresh>) -> Self {
+        self.refresh = Some(refresh.into());
+        self
+    }
+
+    /// With ttls that count from the last read.
+    pub fn sliding(mut self) -> Self {
+        self.sliding = Some(Sliding::default());
+        self
+    }
+
+    /// With other pauses after loads that failed, such as `Backoff::between(..)`; `None` for no pause at all.
+    pub fn backoff(mut self, backoff: impl Into<Option<Backoff>>) -> Self {
+        self.backoff = backoff.into();
+        self
+    }
+}
+
+impl Policy {
     /// `ttl`, shortened at random.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
         ttl.mul_f64(1.0 - self.jitter * fastrand::f64()).max(Duration::from_millis(1))
     }
+
+    /// How long past its ttl a value is kept as a fallback.
+    pub(crate) fn grace(&self) -> Duration {
+        self.fail_safe.map_or(Duration::ZERO, |fail_safe| fail_safe.span)
+    }
 }
 
-/// One error for all mistakes of a builder.
-pub(crate) fn all_mistakes(found: &[String]) -> Result<(), Error> {
-    if found.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Config, found.join("; "))) }
-}
+#[cfg(test)]
+mod tests;

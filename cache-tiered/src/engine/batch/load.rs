@@ -95,7 +95,7 @@ struct BatchTask {
 
 impl BatchTask {
     async fn run(mut self, far_works: bool) {
-        let deadline = self.space.policy.load_deadline;
+        let deadline = self.space.policy.timeouts.hard;
         if tokio::time::timeout(deadline, self.body(far_works)).await.is_err() {
             for member in self.members.iter_mut().filter_map(Option::take) {
                 member.task.finish(Err(late(deadline)));
