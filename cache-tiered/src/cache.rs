@@ -11,9 +11,8 @@ use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Result, Tags};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
-use crate::cache_builder::Limits;
 use crate::consistency::Consistency;
-use crate::engine::{Engine, Look, Probe};
+use crate::engine::{Engine, Gate, Look, Probe};
 use crate::loaded::{Loaded, Loader, Produced};
 use crate::space::Space;
 use crate::{CacheKey, KeyText, Policy, Tiered};
@@ -60,7 +59,8 @@ where
         codec: impl Codec<V>,
         id: u32,
         policy: Policy,
-        limits: &Limits,
+        max_batch: usize,
+        origin: Option<Arc<Gate>>,
     ) -> Self {
         let prefix = tiered.engine().names.near_prefix(space).into();
         let reader = Arc::new(Reader { codec: Box::new(codec), id });
@@ -70,7 +70,7 @@ where
             tiered,
             prefix,
             reader,
-            space: Arc::new(Space { policy, max_batch: limits.max_batch, accepts }),
+            space: Arc::new(Space { policy, max_batch, origin, accepts }),
             consistency: Consistency::Local,
             keys: PhantomData,
         }

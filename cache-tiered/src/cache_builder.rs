@@ -9,7 +9,7 @@ use cache_core::{Result, Tags};
 use crate::cache::Cache;
 use crate::engine::check_name;
 use crate::policy::all_mistakes;
-use crate::{CacheKey, Policy, Tiered};
+use crate::{CacheKey, Origin, Policy, Tiered};
 
 /// The codec that a typed cache uses unless told otherwise.
 #[cfg(feature = "bincode")]
@@ -26,11 +26,12 @@ pub struct NoCodec;
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_batch: usize,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_batch: 1000 }
+        Self { max_batch: 1000, origin: None }
     }
 }
 
@@ -102,6 +103,12 @@ impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
         self.limits.max_batch = keys;
         self
     }
+
+    /// How the origin is protected: a limit of loads at once, a queue, a breaker. Default: not at all.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.limits.origin = Some(origin);
+        self
+    }
 }
 
 impl<V, K, C> CacheBuilder<V, K, C>
@@ -124,8 +131,17 @@ where
         if limits.max_batch == 0 {
             found.push("max_batch is zero; it must be at least 1".to_owned());
         }
+        found.extend(limits.origin.as_ref().map(Origin::mistakes).into_iter().flatten());
+        let gates = &tiered.engine().gates;
+        // what is not built protects nothing
+        let gate =
+            limits.origin.as_ref().filter(|_| found.is_empty()).map(|origin| gates.of(&space, origin)).transpose();
+        let gate = gate.unwrap_or_else(|mistake| {
+            found.push(mistake);
+            None
+        });
         all_mistakes(&found)?;
         let id = schema | u32::from(codec.id());
-        Ok(Cache::new(tiered, &space, codec, id, policy, &limits))
+        Ok(Cache::new(tiered, &space, codec, id, policy, limits.max_batch, gate))
     }
 }

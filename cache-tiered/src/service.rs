@@ -24,6 +24,7 @@ static SPACE: LazyLock<Arc<Space>> = LazyLock::new(|| {
     Arc::new(Space {
         policy,
         max_batch: usize::MAX,
+        origin: None,
         accepts: Box::new(|entry| entry.header().codec == RAW && !entry.header().is_negative()),
     })
 });

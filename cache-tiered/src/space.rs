@@ -1,9 +1,11 @@
 //! What the engine needs to know of a key space.
 
 use std::fmt;
+use std::sync::Arc;
 
 use cache_core::Entry;
 
+use crate::engine::Gate;
 use crate::policy::Policy;
 
 /// A key space as the engine sees it: how its entries live, and which entries are its own.
@@ -11,6 +13,8 @@ pub(crate) struct Space {
     pub(crate) policy: Policy,
     /// The most keys that one call of a batch loader is asked for.
     pub(crate) max_batch: usize,
+    /// What stands before its loaders.
+    pub(crate) origin: Option<Arc<Gate>>,
     /// Whether the space's codec reads the entry; decodes it on the way.
     pub(crate) accepts: Box<dyn Fn(&Entry) -> bool + Send + Sync>,
 }

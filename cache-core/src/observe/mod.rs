@@ -54,6 +54,10 @@ metrics! {
     Load = "strata_loads_total",
     /// Loads that failed.
     LoadFailed = "strata_load_failures_total",
+    /// Loads refused to protect the origin.
+    LoadShed = "strata_loads_shed_total",
+    /// Times that an origin's breaker opened.
+    OriginTripped = "strata_origin_breaker_trips_total",
     /// Calls that joined a flight of another call.
     Joined = "strata_flights_joined_total",
     /// Waits for a lease held elsewhere.

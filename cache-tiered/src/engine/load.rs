@@ -486,10 +486,19 @@ impl LoadTask {
 
     /// Runs the application's loader.
     async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
-        self.engine.counters.count(Metric::Load);
-        let begun = self.engine.clock.now();
-        let produced = loader().await.inspect_err(|_| self.engine.counters.count(Metric::LoadFailed))?;
-        Ok((produced, self.engine.clock.now().since(begun)))
+        let engine = &self.engine;
+        let permit = match &self.space.origin {
+            Some(gate) => Some(gate.admit(engine, self.flight.begun + self.space.policy.timeouts.hard).await?),
+            None => None,
+        };
+        engine.counters.count(Metric::Load);
+        let begun = engine.clock.now();
+        let produced = loader().await;
+        if let Some(permit) = permit {
+            permit.report(&produced);
+        }
+        let produced = produced.inspect_err(|_| engine.counters.count(Metric::LoadFailed))?;
+        Ok((produced, engine.clock.now().since(begun)))
     }
 
     /// Runs `load`, renewing the lease at a third of its span.

@@ -15,6 +15,7 @@ mod install;
 mod load;
 mod monitor;
 mod names;
+mod origin;
 mod put;
 mod read;
 mod recovery;
@@ -39,6 +40,8 @@ use self::floors::Floors;
 use self::guard::Holds;
 use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
+pub(crate) use self::origin::Gate;
+use self::origin::Gates;
 pub(crate) use self::read::{Look, Probe};
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
@@ -101,6 +104,7 @@ pub(crate) struct Engine {
     pub(crate) time: ServerTime,
     pub(crate) floors: Floors,
     pub(crate) holds: Holds,
+    pub(crate) gates: Gates,
     /// Makes compare-and-put one step where there is only a near store.
     pub(crate) near_writes: Mutex<()>,
     pub(crate) counters: Counters,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::monitor::Monitor;
 use super::recovery::Recovery;
-use super::{Engine, Far, Floors, Holds, LineState, Names, Options, ServerTime};
+use super::{Engine, Far, Floors, Gates, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
@@ -62,6 +62,7 @@ impl Engine {
             time: ServerTime::default(),
             floors: Floors::default(),
             holds: Holds::default(),
+            gates: Gates::default(),
             near_writes: Mutex::new(()),
             counters: Counters::new(),
             monitor,

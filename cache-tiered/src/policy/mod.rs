@@ -4,6 +4,7 @@ mod breaker;
 mod check;
 mod decide;
 mod options;
+mod rate_breaker;
 mod recipes;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub(crate) use breaker::Breaker;
 pub(crate) use check::all_mistakes;
 pub(crate) use decide::{Life, Verdict};
 pub use options::{Backoff, FailSafe, Refresh, Sliding, Timeouts};
+pub(crate) use rate_breaker::{Fate, Pass, RateBreaker};
 
 /// How entries of a cache live. All times are upper bounds.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp};
+use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tick};
 use tokio::task::JoinSet;
 
 use super::super::load::{Held, LoadTask, late};
@@ -117,9 +117,7 @@ impl BatchTask {
             return;
         }
         let s0 = engine.s0();
-        let begun = engine.clock.now();
-        let loaded = self.load(&ways).await;
-        let took = engine.clock.now().since(begun);
+        let (loaded, took) = self.load(&ways).await;
         self.settle(ways, loaded, took, s0).await;
     }
 
@@ -211,8 +209,8 @@ impl BatchTask {
         self.alone.spawn(task.run(loader, true));
     }
 
-    /// Calls the loader, renewing the leases at a third of their span.
-    async fn load(&self, ways: &[(usize, Way)]) -> Result<Vec<Result<Produced>>> {
+    /// Calls the loader when it is its turn, renewing the leases at a third of their span. And how long the call took.
+    async fn load(&self, ways: &[(usize, Way)]) -> (Result<Vec<Result<Produced>>>, Duration) {
         let engine = &self.engine;
         let asked: Vec<usize> =
             ways.iter().filter_map(|(position, _)| Some(self.members.get(*position)?.as_ref()?.index)).collect();
@@ -220,8 +218,7 @@ impl BatchTask {
             .iter()
             .filter_map(|(_, way)| if let Way::Leased(held) = way { Some(held.claim()) } else { None })
             .collect();
-        engine.counters.count(Metric::Load);
-        let load = (self.loader)(asked);
+        let load = self.produce(asked);
         tokio::pin!(load);
         let span = engine.options.lease;
         let loaded = loop {
@@ -241,10 +238,38 @@ impl BatchTask {
                 }
             }
         };
-        if loaded.as_ref().is_err() {
-            engine.counters.count(Metric::LoadFailed);
+        match loaded {
+            Ok((produced, took)) => (Ok(produced), took),
+            Err(error) => (Err(error), Duration::ZERO),
         }
-        loaded
+    }
+
+    async fn produce(&self, asked: Vec<usize>) -> Result<(Vec<Result<Produced>>, Duration)> {
+        let engine = &self.engine;
+        let permit = match &self.space.origin {
+            Some(gate) => {
+                let begun = self.members.iter().flatten().map(|member| member.task.flight.begun).min();
+                let due = begun.map_or(Tick::NEVER, |begun| begun + self.space.policy.timeouts.hard);
+                Some(gate.admit(engine, due).await?)
+            }
+            None => None,
+        };
+        engine.counters.count(Metric::Load);
+        let begun = engine.clock.now();
+        let produced = (self.loader)(asked).await;
+        // an origin that fails for every key has failed
+        let fate = match &produced {
+            Ok(answers) => match answers.iter().find_map(|answer| answer.as_ref().err()) {
+                Some(error) if answers.iter().all(Result::is_err) => Err(error.clone()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.clone()),
+        };
+        if let Some(permit) = permit {
+            permit.report(&fate);
+        }
+        let produced = produced.inspect_err(|_| engine.counters.count(Metric::LoadFailed))?;
+        Ok((produced, engine.clock.now().since(begun)))
     }
 
     /// Ends every flight that was loaded for, filling in one round what may be stored.
