@@ -31,7 +31,7 @@ where
     /// # Errors
     /// As [`set`](Self::set).
     pub async fn store(&self, key: &K, loaded: Loaded<V>) -> Result<()> {
-        let at = self.engine().names.locate(&self.text(key)?)?;
+        let at = self.engine().place(&self.text(key)?)?;
         let produced = self.reader.encode(loaded)?;
         if let Some(ttl) = produced.ttl {
             cache_core::check_ttl(ttl)?;
@@ -101,7 +101,7 @@ where
         if version == 0 {
             return Err(Error::new(ErrorKind::Invalid, "row version 0 stands for none; count from 1"));
         }
-        let at = self.engine().names.locate(&self.text(key)?)?;
+        let at = self.engine().place(&self.text(key)?)?;
         let produced = self.reader.encode(Loaded::value(value).row(version))?;
         Ok(self.engine().put_newer(at, produced, &self.space.policy).await?.stored)
     }
@@ -144,7 +144,7 @@ where
     where
         F: FnMut(Option<Arc<V>>) -> Update<V> + Send,
     {
-        let at = self.engine().names.locate(&self.text(key)?)?;
+        let at = self.engine().place(&self.text(key)?)?;
         let mut stands = None;
         let mut step = |held: Option<&Entry>| {
             let old = held.and_then(|entry| self.reader.read(entry)).flatten();
@@ -168,6 +168,6 @@ where
     }
 
     fn places(&self, keys: &[&K]) -> Result<Vec<Where>> {
-        keys.iter().map(|key| self.engine().names.locate(&self.text(key)?)).collect()
+        keys.iter().map(|key| self.engine().place(&self.text(key)?)).collect()
     }
 }

@@ -37,7 +37,7 @@ impl Tiered {
     }
 
     fn place(&self, key: &str) -> Result<Where> {
-        self.engine().names.locate(&self.plain(key)?)
+        self.engine().place(&self.plain(key)?)
     }
 }
 

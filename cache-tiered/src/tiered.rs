@@ -10,6 +10,9 @@ use crate::builder::TieredBuilder;
 use crate::cache_builder::CacheBuilder;
 use crate::engine::Engine;
 
+/// How long a close takes at most.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// A cache of one or two tiers: near (process memory), far (shared), or both, kept coherent.
 ///
 /// A handle: clones share everything. Typed caches come from [`cache`](Self::cache); as a
@@ -94,17 +97,25 @@ impl Tiered {
         (0..engine.lines.len()).any(|line| engine.cut_off(line))
     }
 
-    /// Waits, at most `deadline` long, until nothing is in flight and no invalidation is pending; then ends the
-    /// background tasks. Says whether everything was done.
-    pub async fn close(&self, deadline: Duration) -> bool {
-        let engine = self.engine();
-        let drained = tokio::time::timeout(deadline, async {
-            while engine.flights.len() > 0 || engine.pending() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        let drained = drained.await.is_ok();
-        engine.stop();
-        drained
+    /// How many loads, changes and leases on their way back still run in tasks of their own.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.engine().work.running()
+    }
+
+    /// [`close_within`](Self::close_within) five seconds.
+    pub async fn close(&self) -> bool {
+        self.close_within(CLOSE).await
+    }
+
+    /// Closes the cache for all handles, in at most `deadline`; says whether everything was done by then.
+    ///
+    /// From now on every call returns `Closed`. Loads and changes that are under way end, unacknowledged invalidations
+    /// are retried; what has not ended after four fifths of `deadline` is cancelled and its leases given back. Then the
+    /// background tasks end, and with them the subscription. A second close waits as the first does.
+    ///
+    /// Dropped before it ends, calls are refused all the same, and the tasks end with the last handle.
+    pub async fn close_within(&self, deadline: Duration) -> bool {
+        self.engine().close(deadline).await
     }
 }

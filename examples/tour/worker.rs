@@ -323,7 +323,7 @@ impl Shop {
             findings.audit.1 += u64::from(answer.row != version);
         }
         findings.page = self.ledger.page();
-        findings.drained = self.tiers.close(Duration::from_secs(5)).await;
+        findings.drained = self.tiers.close_within(Duration::from_secs(5)).await;
         Ok(findings)
     }
 }

@@ -20,6 +20,7 @@ pub struct View {
     cleared: AtomicU64,
     applied: AtomicU64,
     outage: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl View {
@@ -32,6 +33,7 @@ impl View {
             cleared: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             outage: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         };
         view.publish(track);
         view
@@ -45,7 +47,15 @@ impl View {
         self.applied.store(track.applied(), Ordering::Release);
         self.cleared.store(track.cleared(), Ordering::Release);
         self.epoch.store(track.epoch(), Ordering::Release);
-        self.trust_until.store(track.trust_until().as_nanos(), Ordering::Release);
+        if !self.closed.load(Ordering::Acquire) {
+            self.trust_until.store(track.trust_until().as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Ends trust for good. Called under the lock that guards the track.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.trust_until.store(0, Ordering::Release);
     }
 
     /// The moment from which near entries aren't trusted.

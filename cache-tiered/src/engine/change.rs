@@ -18,6 +18,7 @@ impl Engine {
     ///
     /// Runs to its end even if the caller goes away: a change that has left can't be called back.
     pub(crate) async fn change(self: &Arc<Self>, keys: Vec<Where>, change: Change) -> Result<Applied> {
+        self.open()?;
         let mut groups: BTreeMap<usize, Vec<Where>> = BTreeMap::new();
         for at in keys {
             groups.entry(at.line).or_default().push(at);
@@ -25,8 +26,11 @@ impl Engine {
         let tasks: Vec<_> = groups
             .into_iter()
             .map(|(line, keys)| {
-                let (engine, change) = (Arc::clone(self), change.clone());
-                tokio::spawn(async move { engine.change_line(line, &keys, change).await })
+                let (engine, change, shift) = (Arc::clone(self), change.clone(), self.work.begin());
+                tokio::spawn(async move {
+                    let _shift = shift;
+                    engine.change_line(line, &keys, change).await
+                })
             })
             .collect();
         let mut total = Applied { n: 0, stored: true, removed: 0 };
@@ -125,6 +129,7 @@ impl Engine {
 
     /// Invalidates everything that carries `tag`: one round trip, whatever the number of entries.
     pub(crate) async fn bump(self: &Arc<Self>, tag: u64) -> Result<()> {
+        self.open()?;
         let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else {
             let mut track = self.track(0);
             let n = track.number();

@@ -24,7 +24,7 @@ impl Engine {
         if wish == Consistency::Local {
             return self.get(near_key, space).await;
         }
-        let at = self.names.locate(near_key)?;
+        let at = self.place(near_key)?;
         let held = match self.probe_for(near_key, space) {
             Probe::Hit(entry, _) if self.far.is_none() => return Ok(Some(near(entry))),
             Probe::Hit(entry, freshness) => match wish {

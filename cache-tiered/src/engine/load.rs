@@ -9,7 +9,7 @@ use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, S
 
 use super::read::Probe;
 use super::trust::Footing;
-use super::{Engine, Far, Where};
+use super::{Engine, Far, Shift, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::Overtaken;
 use crate::coherence::mutate::{Mutation, broken};
@@ -68,7 +68,9 @@ impl Held {
     /// Gives many back, in one round a line.
     pub(super) fn give_back(held: Vec<Self>) {
         let Some(engine) = held.first().map(|held| Arc::clone(&held.engine)) else { return };
+        let shift = engine.work.begin();
         let release = async move {
+            let _shift = shift;
             let Some(far) = &engine.far else { return };
             for (line, state) in engine.lines.iter().enumerate() {
                 let claims: Vec<Claim<'_>> = held.iter().filter(|held| held.line() == line).map(Self::claim).collect();
@@ -91,7 +93,9 @@ impl Drop for Held {
             return;
         }
         let (engine, at, token) = (Arc::clone(&self.engine), self.at.clone(), self.token);
+        let shift = engine.work.begin();
         let release = async move {
+            let _shift = shift;
             if let Some(far) = &engine.far {
                 let channel = &engine.line(&at).names.channel;
                 // a lease that can't be given back runs out by itself
@@ -134,7 +138,7 @@ impl Engine {
                 Probe::Suspect(entry) => Some(entry),
                 Probe::Hit(..) | Probe::Miss => None,
             };
-            let at = self.names.locate(near_key)?;
+            let at = self.place(near_key)?;
             let footing = if self.hears() { self.footing(at.line).await } else { Footing::Trusted };
             if footing == Footing::CutOff
                 && since.is_none()
@@ -217,17 +221,24 @@ pub(super) struct LoadTask {
     pub(super) flight: Arc<Flight>,
     space: Arc<Space>,
     ended: bool,
+    _shift: Shift,
 }
 
 impl LoadTask {
     pub(super) fn new(engine: &Arc<Engine>, at: Where, flight: Arc<Flight>, space: &Arc<Space>) -> Self {
-        Self { engine: Arc::clone(engine), at, flight, space: Arc::clone(space), ended: false }
+        let shift = engine.work.begin();
+        Self { engine: Arc::clone(engine), at, flight, space: Arc::clone(space), ended: false, _shift: shift }
     }
 
     pub(super) async fn run(self, loader: Loader, far_works: bool) {
         let deadline = self.space.policy.timeouts.hard;
-        let loaded = tokio::time::timeout(deadline, self.body(loader, far_works)).await;
-        let loaded = loaded.unwrap_or_else(|_| Err(late(deadline)));
+        let loaded = tokio::select! {
+            biased;
+            loaded = tokio::time::timeout(deadline, self.body(loader, far_works)) => {
+                loaded.unwrap_or_else(|_| Err(late(deadline)))
+            }
+            closed = self.engine.work.cancelled() => Err(closed),
+        };
         self.finish(loaded);
     }
 
@@ -568,8 +579,12 @@ impl Drop for LoadTask {
     fn drop(&mut self) {
         if !self.ended {
             self.engine.conclude_empty(&self.at, &self.flight);
-            let how = if std::thread::panicking() { "the loader panicked" } else { "the load was cancelled" };
-            self.flight.end(Outcome::Failed(Error::new(ErrorKind::Loader, how)));
+            let error = if std::thread::panicking() {
+                Error::new(ErrorKind::Loader, "the loader panicked")
+            } else {
+                Error::new(ErrorKind::Loader, "the load was cancelled")
+            };
+            self.flight.end(Outcome::Failed(error));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod change;
+mod close;
 mod driver;
 mod due;
 mod far;
@@ -23,6 +24,7 @@ mod setup;
 mod time;
 mod trust;
 mod update;
+mod work;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
 use self::time::ServerTime;
 pub(crate) use self::update::Wish;
+use self::work::{Shift, Work};
 
 /// The numbers that steer an engine.
 #[derive(Clone, Debug)]
@@ -111,6 +114,7 @@ pub(crate) struct Engine {
     pub(crate) monitor: Option<Monitor>,
     pub(crate) node: NodeId,
     pub(crate) tasks: Mutex<JoinSet<()>>,
+    pub(crate) work: Arc<Work>,
 }
 
 impl Engine {

@@ -85,6 +85,9 @@ impl Engine {
     }
 
     fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: cache_core::Tick) -> Probe {
+        if self.work.is_closed() {
+            return Probe::Miss;
+        }
         let outage = self.cut_off(line).then_some(self.options.outage);
         match doubtful(entry.epoch(), entry.confirmed(), self.trust_until(line), current, now, outage) {
             Worth::Fresh => Probe::Hit(entry, Freshness::WithinBound),
@@ -120,7 +123,7 @@ impl Engine {
                 Probe::Suspect(entry) => Some(entry),
                 Probe::Miss => None,
             };
-            let at = self.names.locate(near_key)?;
+            let at = self.place(near_key)?;
             if self.far.is_none() {
                 return Ok(None);
             }

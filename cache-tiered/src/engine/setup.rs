@@ -68,6 +68,7 @@ impl Engine {
             monitor,
             node: NodeId(Stamp::random().0),
             tasks: Mutex::new(JoinSet::new()),
+            work: Arc::default(),
         });
         engine.listen_and_beat().await?;
         if let Some(samples) = samples {

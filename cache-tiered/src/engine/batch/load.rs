@@ -96,9 +96,15 @@ struct BatchTask {
 impl BatchTask {
     async fn run(mut self, far_works: bool) {
         let deadline = self.space.policy.timeouts.hard;
-        if tokio::time::timeout(deadline, self.body(far_works)).await.is_err() {
+        let engine = Arc::clone(&self.engine);
+        let failed = tokio::select! {
+            biased;
+            done = tokio::time::timeout(deadline, self.body(far_works)) => done.err().map(|_| late(deadline)),
+            closed = engine.work.cancelled() => Some(closed),
+        };
+        if let Some(error) = failed {
             for member in self.members.iter_mut().filter_map(Option::take) {
-                member.task.finish(Err(late(deadline)));
+                member.task.finish(Err(error.clone()));
             }
         }
         while self.alone.join_next().await.is_some() {}

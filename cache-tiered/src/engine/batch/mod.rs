@@ -157,7 +157,7 @@ impl<'a> Batch<'a> {
                 }
                 Err(suspect) => suspect,
             };
-            let at = match self.engine.names.locate(key) {
+            let at = match self.engine.place(key) {
                 Ok(at) => at,
                 Err(error) => {
                     self.results[index] = Some(Err(error));
