@@ -105,6 +105,22 @@ scripts! {
     LOCK_EXTEND = "lock" "lock_extend";
     /// Gives a lock back.
     LOCK_RELEASE = "lock" "lock_release";
+    /// Keeps a new session.
+    SESSION_OPEN = "time" "sessions" "session_open";
+    /// Reads a session.
+    SESSION_LOOK = "time" "sessions" "session_look";
+    /// Reads a session and prolongs it.
+    SESSION_TOUCH = "time" "sessions" "session_touch";
+    /// Replaces what a session holds.
+    SESSION_SAVE = "time" "sessions" "session_save";
+    /// Gives a session another name.
+    SESSION_RENAME = "time" "sessions" "session_rename";
+    /// Ends a session.
+    SESSION_END = "time" "sessions" "session_end";
+    /// Ends the sessions of a place.
+    SESSION_END_ALL = "time" "sessions" "session_end_all";
+    /// Reads the sessions of a place.
+    SESSION_LIST = "time" "sessions" "session_list";
 }
 
 impl Script {

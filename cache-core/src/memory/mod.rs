@@ -15,6 +15,8 @@ mod leases;
 mod listener;
 mod near;
 #[cfg(feature = "recipe")]
+mod objects;
+#[cfg(feature = "recipe")]
 mod recipe;
 mod ring;
 mod server;

@@ -120,6 +120,11 @@ impl<V: Resident> Ring<V> {
         self.weight
     }
 
+    #[cfg(feature = "recipe")]
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
         self.slots.iter().map(|(key, slot)| (key, &slot.value))
     }

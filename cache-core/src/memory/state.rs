@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::listener::Inboxes;
+#[cfg(feature = "recipe")]
+use super::objects::Object;
 use super::ring::{Resident, Ring};
 use super::tags::Period;
 use crate::envelope::{HEADER, Header};
@@ -14,9 +16,11 @@ use crate::{Error, ErrorKind, Found, Reply, Result, Stamp, Tick};
 pub(super) const OVERHEAD: usize = 160;
 
 /// What stands under a key.
-enum Value {
+pub(super) enum Value {
     Bytes(Bytes),
     Tags(Period),
+    #[cfg(feature = "recipe")]
+    Object(Box<dyn Object>),
 }
 
 impl Value {
@@ -24,14 +28,16 @@ impl Value {
         let held = match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Tags(period) => period.weight(),
+            #[cfg(feature = "recipe")]
+            Self::Object(object) => object.weight(),
         };
         (key.len() + held + OVERHEAD) as u64
     }
 }
 
-struct Item {
-    value: Value,
-    deadline: Tick,
+pub(super) struct Item {
+    pub(super) value: Value,
+    pub(super) deadline: Tick,
     pinned: bool,
 }
 
@@ -73,13 +79,19 @@ impl State {
         (self.now, self.unix_ms) = (now, unix_ms);
     }
 
+    /// The moment that the operation sees.
+    #[cfg(feature = "recipe")]
+    pub(super) fn now(&self) -> Tick {
+        self.now
+    }
+
     /// The server's clock in ms since the Unix epoch.
     pub(super) fn unix_ms(&self) -> u64 {
         self.unix_ms
     }
 
     /// The live item under `key`; an expired one is dropped.
-    fn item(&mut self, key: &str) -> Option<&mut Item> {
+    pub(super) fn item(&mut self, key: &str) -> Option<&mut Item> {
         if self.ring.get(key)?.is_dead(self.now) {
             self.ring.remove(key);
             return None;
@@ -95,7 +107,7 @@ impl State {
     pub(super) fn bytes(&mut self, key: &str) -> Result<Option<Bytes>> {
         match self.item(key).map(|item| &item.value) {
             Some(Value::Bytes(bytes)) => Ok(Some(bytes.clone())),
-            Some(Value::Tags(_)) => Err(wrong_type()),
+            Some(_) => Err(wrong_type()),
             None => Ok(None),
         }
     }
@@ -129,8 +141,11 @@ impl State {
     }
 
     fn store(&mut self, key: &str, value: Value, ttl_ms: u64, pinned: bool) {
+        self.store_until(key, value, self.now + Duration::from_millis(ttl_ms), pinned);
+    }
+
+    pub(super) fn store_until(&mut self, key: &str, value: Value, deadline: Tick, pinned: bool) {
         let weight = value.weight(key);
-        let deadline = self.now + Duration::from_millis(ttl_ms);
         self.ring.insert(key, Item { value, deadline, pinned }, weight, self.now);
     }
 
@@ -170,7 +185,7 @@ impl State {
     pub(super) fn period(&mut self, key: &str) -> Result<Option<&mut Period>> {
         match self.item(key).map(|item| &mut item.value) {
             Some(Value::Tags(period)) => Ok(Some(period)),
-            Some(Value::Bytes(_)) => Err(wrong_type()),
+            Some(_) => Err(wrong_type()),
             None => Ok(None),
         }
     }
@@ -204,6 +219,12 @@ impl State {
 
     pub(super) fn weight(&self) -> u64 {
         self.ring.weight()
+    }
+
+    /// The most bytes that all keys may weigh together.
+    #[cfg(feature = "recipe")]
+    pub(super) fn budget(&self) -> u64 {
+        self.ring.budget()
     }
 }
 

@@ -7,14 +7,17 @@
 //!
 //! * [`counter`]: integers with limits: increment up to a limit, deduct stock, transfer, compare-and-swap.
 //! * [`lock`]: one holder at a time, with a fence.
+//! * [`session`]: what a web application remembers of its visitors.
 //! * [`value`]: typed values: compare-and-swap, get-and-set, set-if-absent.
 
 pub mod counter;
 mod expiry;
 pub mod lock;
+pub mod session;
 pub mod value;
 
 pub use counter::Counters;
 pub use expiry::Expiry;
 pub use lock::Locks;
+pub use session::Sessions;
 pub use value::Values;

@@ -2,6 +2,7 @@
 
 mod counter;
 mod lock;
+mod session;
 mod value;
 
 pub(crate) use lock::Hub;

@@ -2,4 +2,5 @@
 //! another call finds there, deletes or lets expire is the same.
 
 mod counter;
+mod session;
 mod value;

@@ -2,6 +2,7 @@
 
 pub mod counter;
 pub mod lock;
+pub mod session;
 pub mod value;
 
 use std::fmt;
