@@ -119,7 +119,7 @@ impl Connector {
             .set_pipeline_buffer_size(QUEUE)
             .set_write_backpressure_boundary(BOUNDARY);
         let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
-        let (mut connection, driver) = opened.map_err(|cause| refusal(&cause, protocol, &place.endpoint))?;
+        let (mut connection, driver) = opened.map_err(|cause| self.refusal(&cause, protocol, &place.endpoint))?;
         let driver = tokio::spawn(driver);
         let guard = Guard(Some(driver.abort_handle()));
         let run = self.prepare(&mut connection, &place.endpoint).await?;
@@ -157,6 +157,24 @@ impl Connector {
         Ok(run(&server, &replication))
     }
 
+    fn refusal(&self, cause: &RedisError, protocol: ProtocolVersion, endpoint: &Endpoint) -> Refusal {
+        if let Some(fault) = stream::late_tls_fault(cause, &endpoint.to_string()) {
+            return Refusal::Other(fault);
+        }
+        if cause.to_string().contains("refused to switch database") {
+            return Refusal::Other(error::config("the server refused the database number; change db"));
+        }
+        // servers phrase an unknown HELLO in several ways, so every refusal that isn't typed counts as one
+        let untyped =
+            cause.kind() == redis::ErrorKind::RESP3NotSupported || matches!(cause.code(), Some("ERR" | "NOPROTO"));
+        // Valkey 9 tells nobody who isn't logged in which commands it has; a known HELLO would have taken the password
+        let hidden = cause.code() == Some("NOAUTH") && self.config.password.is_some();
+        if protocol == ProtocolVersion::RESP3 && (untyped || hidden) {
+            return Refusal::Protocol;
+        }
+        Refusal::Other(error::map("connect", cause))
+    }
+
     /// Ends when the server at `place` is known to be the wrong one by now.
     pub(crate) async fn left(&self, place: &Place) {
         self.target.left(&place.endpoint, place.since).await;
@@ -180,22 +198,6 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }
-}
-
-fn refusal(cause: &RedisError, protocol: ProtocolVersion, endpoint: &Endpoint) -> Refusal {
-    if let Some(fault) = stream::late_tls_fault(cause, &endpoint.to_string()) {
-        return Refusal::Other(fault);
-    }
-    if cause.to_string().contains("refused to switch database") {
-        return Refusal::Other(error::config("the server refused the database number; change db"));
-    }
-    // servers phrase an unknown HELLO in several ways, so every refusal that isn't typed counts as one
-    let untyped =
-        cause.kind() == redis::ErrorKind::RESP3NotSupported || matches!(cause.code(), Some("ERR" | "NOPROTO"));
-    if protocol == ProtocolVersion::RESP3 && untyped {
-        return Refusal::Protocol;
-    }
-    Refusal::Other(error::map("connect", cause))
 }
 
 fn slow(span: Duration, config: &Config) -> Error {
