@@ -71,6 +71,18 @@ pub async fn connect(url: &str) -> Result<Tiered> {
     tiers.build().await
 }
 
+/// Whether [`connect`] understands `url`, as far as can be told without connecting or building anything.
+///
+/// # Errors
+/// `Config`, as [`connect`].
+pub fn check_url(url: &str) -> Result<()> {
+    let Plan { near, far, settings: _ } = plan(url)?;
+    if near == Some(Near::Moka) && !cfg!(feature = "moka") {
+        return Err(off("moka"));
+    }
+    far.map_or(Ok(()), |far| check_redis(&far))
+}
+
 /// The cache that the environment asks for: the url in `STRATA_URL`; else, with the feature `redis`, the server in
 /// `REDIS_URL` (behind moka if that is linked); else the best linked store in the process.
 ///
@@ -168,14 +180,23 @@ fn moka(_: TieredBuilder, _: u64) -> Result<TieredBuilder> {
 
 #[cfg(feature = "redis")]
 async fn redis(tiers: TieredBuilder, url: &str) -> Result<TieredBuilder> {
-    let far = cache_redis::Redis::connect(url).await.map_err(|error| match error.kind() {
-        // the far store lists the options that it knows; ours are as likely meant
+    Ok(tiers.far(cache_redis::Redis::connect(url).await.map_err(ours)?))
+}
+
+#[cfg(feature = "redis")]
+fn check_redis(url: &str) -> Result<()> {
+    cache_redis::Redis::builder().url(url).build().map(drop).map_err(ours)
+}
+
+/// The far store lists the options that it knows; ours are as likely meant.
+#[cfg(feature = "redis")]
+fn ours(error: Error) -> Error {
+    match error.kind() {
         ErrorKind::Config => {
             config(format!("{}; the tiers' own options are {}", error.message(), Known::BOTH.names().join(", ")))
         }
         _ => error,
-    })?;
-    Ok(tiers.far(far))
+    }
 }
 
 #[cfg(not(feature = "redis"))]
@@ -183,7 +204,11 @@ async fn redis(_: TieredBuilder, _: &str) -> Result<TieredBuilder> {
     Err(off("redis"))
 }
 
-#[cfg(not(all(feature = "moka", feature = "redis")))]
+#[cfg(not(feature = "redis"))]
+fn check_redis(_: &str) -> Result<()> {
+    Err(off("redis"))
+}
+
 fn off(feature: &str) -> Error {
     config(format!("the url needs the feature {feature}, which is off; enable it: cache-strata/{feature}"))
 }

@@ -25,4 +25,4 @@ pub use cache_tiered::{
     TieredBuilder, WriteGuard,
 };
 #[cfg(feature = "tiered")]
-pub use connect::{connect, from_env};
+pub use connect::{check_url, connect, from_env};

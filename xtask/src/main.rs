@@ -6,8 +6,10 @@ mod coherence;
 mod deny;
 mod dependencies;
 mod features;
+mod fuzz;
 mod hits;
 mod imports;
+mod makes;
 mod model;
 mod msrv;
 mod run;
@@ -49,6 +51,10 @@ enum Command {
         #[arg(long)]
         nightly: bool,
     },
+    /// Decoders of bytes and text from outside under a coverage-guided fuzzer
+    Fuzz(fuzz::Fuzz),
+    /// The servers that this machine has, each under the conformance suite
+    Servers(makes::Servers),
     /// Who may import what, by dependency tree and by source
     Imports,
     /// Licences, sources, bans and advisories of all dependencies
@@ -73,6 +79,8 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
         Command::Model { nightly } => model::command(&workspace, nightly).map(|()| true),
+        Command::Fuzz(fuzz) => fuzz::command(&workspace, &fuzz),
+        Command::Servers(servers) => makes::command(&workspace, &servers),
         Command::Imports => imports::check(&workspace).map(told),
         Command::Deny => deny::check(&workspace).map(told),
     }

@@ -56,11 +56,22 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.ignored.extend(other.ignored.iter().cloned());
     }
 
     /// Adds `n` checks that failed beside the tests.
     pub(crate) const fn add_failed(&mut self, n: u64) {
         self.failed += n;
+    }
+
+    /// How many tests passed.
+    pub(crate) const fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// How many tests did not run.
+    pub(crate) fn ignored(&self) -> usize {
+        self.ignored.len()
     }
 
     /// How many tests failed.
