@@ -76,6 +76,29 @@ where
         Ok(())
     }
 
+    /// As [`invalidate`](Self::invalidate), except that the value may still be served as a fallback, marked stale, while
+    /// loads of the key fail: for a change that makes a value old, not wrong. One round trip.
+    ///
+    /// The fallback is kept for the policy's fail-safe span from now, and never longer than it would have been. Where the
+    /// policy has no fail-safe, and where the far store can't number changes, it is an `invalidate`. A value that is
+    /// invalidated is never a fallback, whichever came first. Tags are only [invalidated](crate::Tiered::invalidate_tag).
+    ///
+    /// # Errors
+    /// As [`invalidate`](Self::invalidate); what is retried in the background is then an invalidation.
+    pub async fn expire(&self, key: &K) -> Result<()> {
+        self.expire_many(&[key]).await
+    }
+
+    /// As [`expire`](Self::expire) for many keys: one round trip.
+    ///
+    /// # Errors
+    /// As [`expire`](Self::expire).
+    pub async fn expire_many(&self, keys: &[&K]) -> Result<()> {
+        let grace = self.space.policy.grace();
+        let change = if grace.is_zero() { Change::Delete } else { Change::Soften { grace } };
+        self.engine().change(self.places(keys)?, change).await.map(|_| ())
+    }
+
     /// Guards a write of the rows behind `keys`: until [`commit`](WriteGuard::commit), for `hold` at most, loads of them
     /// go to the origin and nothing is kept, in any process. One round trip, and one for the commit.
     ///

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{Applied, Change, Error, ErrorKind, Result};
+use cache_core::{Applied, Change, Entry, Error, ErrorKind, Result, Tick};
 
 use super::{Engine, Where};
 use crate::coherence::{Cause, ack_purges};
@@ -91,32 +91,59 @@ impl Engine {
 
     /// A change where no other process can hear it: near only, or a far store without a bus.
     async fn change_unheard(&self, keys: &[Where], change: Change) -> Result<Applied> {
-        let mut removed = 0;
-        if let Some(far) = &self.far {
-            let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();
-            removed = far.call(&self.clock, &self.counters, far.store().delete_many(&far_keys)).await?;
-        }
+        let Some(far) = &self.far else { return Ok(self.change_near(keys, &change)) };
+        let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();
+        let removed = far.call(&self.clock, &self.counters, far.store().delete_many(&far_keys)).await;
         for at in keys {
             match change {
-                Change::Hold { hold } => self.holds.bar(&at.near, self.clock.now() + hold, self.clock.now()),
+                Change::Hold { hold } => self.bar(at, hold),
                 _ => self.holds.lift(&at.near),
             }
-            self.flights.detach(&at.near);
-            let held = self.near.as_ref().and_then(|near| near.remove(&at.near));
-            let live = held.is_some_and(|entry| self.clock.now() < entry.deadline());
-            if self.far.is_none() {
-                removed += u64::from(live);
-            }
-            self.counters.count(Metric::Purged);
+            self.purge(&at.near, Cause::Own);
         }
-        let n = if self.far.is_none() { self.number() } else { 0 };
+        let removed = removed?;
         let mut stored = true;
-        if let (Some(far), Change::Put { frame, ttl } | Change::PutNewer { frame, ttl }, [at]) =
-            (&self.far, change, keys)
-        {
+        if let (Change::Put { frame, ttl } | Change::PutNewer { frame, ttl }, [at]) = (change, keys) {
             stored = far.call(&self.clock, &self.counters, far.store().set(&at.far, frame, ttl)).await.is_ok();
         }
-        Ok(Applied { n, stored, removed })
+        Ok(Applied { n: 0, stored, removed })
+    }
+
+    /// A change where there is only a near store.
+    fn change_near(&self, keys: &[Where], change: &Change) -> Applied {
+        let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        for at in keys {
+            match change {
+                Change::Hold { hold } => self.bar(at, *hold),
+                _ => self.holds.lift(&at.near),
+            }
+            let held = self.near.as_ref().and_then(|near| near.get(&at.near));
+            self.purge(&at.near, Cause::Own);
+            let Some(held) = held else { continue };
+            let now = self.clock.now();
+            removed += u64::from(now < held.deadline());
+            if let Change::Soften { grace } = change {
+                self.soften_near(at, &held, now, *grace);
+            }
+        }
+        Applied { n: self.number(), stored: true, removed }
+    }
+
+    fn bar(&self, at: &Where, hold: Duration) {
+        let now = self.clock.now();
+        self.holds.bar(&at.near, now + hold, now);
+    }
+
+    /// Puts the value that was just purged back as a fallback, if it may still be one.
+    fn soften_near(&self, at: &Where, held: &Entry, now: Tick, grace: Duration) {
+        let kept = held.kept().min(now + grace);
+        let current = held.epoch() == self.epoch(at.line);
+        if let Some(near) = self.near.as_ref().filter(|_| current && now < kept && !held.header().is_negative()) {
+            let fallback = Arc::new(Entry::new(held.to_frame(), Tick::ZERO).kept_until(kept));
+            fallback.confirm(held.epoch(), held.confirmed());
+            near.put(&at.near, fallback);
+        }
     }
 
     /// Numbers a change that no store numbers.

@@ -41,7 +41,7 @@ impl Engine {
             None => {
                 let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
                 let held = self.near.as_ref().and_then(|near| near.get(&at.near));
-                let newer = held.is_some_and(|e| self.clock.now() < e.deadline() && e.header().row >= produced.row);
+                let newer = held.is_some_and(|e| self.clock.now() < e.kept() && e.header().row >= produced.row);
                 if newer {
                     return Ok(Applied { n: 0, stored: false, removed: 0 });
                 }
