@@ -40,12 +40,12 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # }
 /// ```
 pub struct Cache<V, K: ?Sized = str> {
-    tiered: Tiered,
-    prefix: Arc<str>,
+    pub(crate) tiered: Tiered,
+    pub(crate) prefix: Arc<str>,
     pub(crate) reader: Arc<Reader<V>>,
     pub(crate) space: Arc<Space>,
     pub(crate) consistency: Consistency,
-    keys: PhantomData<fn(&K)>,
+    pub(crate) keys: PhantomData<fn(&K)>,
 }
 
 impl<V, K> Cache<V, K>
@@ -70,7 +70,7 @@ where
             tiered,
             prefix,
             reader,
-            space: Arc::new(Space { policy, max_batch, origin, accepts }),
+            space: Arc::new(Space { policy, max_batch, origin, gathered: false, accepts }),
             consistency: Consistency::Local,
             keys: PhantomData,
         }
@@ -295,7 +295,7 @@ where
         }
     }
 
-    async fn load_slow(&self, text: String, loader: Loader) -> Result<Answer<V>> {
+    pub(crate) async fn load_slow(&self, text: String, loader: Loader) -> Result<Answer<V>> {
         let served = self
             .engine()
             .load(&text, &self.space, loader, self.consistency)
@@ -334,7 +334,7 @@ where
 
     /// Begins a refresh in the background.
     #[cold]
-    fn refresh(&self, due: Due, loader: Loader) {
+    pub(crate) fn refresh(&self, due: Due, loader: Loader) {
         self.engine().refresh(due.text, due.entry, &self.space, loader);
     }
 
@@ -364,7 +364,7 @@ pub(crate) enum Probed<T> {
 
 /// A near hit that is to be refreshed by the caller that met it.
 pub(crate) struct Due {
-    text: String,
+    pub(crate) text: String,
     entry: Arc<Entry>,
 }
 

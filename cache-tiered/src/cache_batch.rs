@@ -2,14 +2,16 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use cache_core::{Error, ErrorKind, Result};
 
 use crate::answer::{Answer, Served};
 use crate::cache::{BoxError, Cache, Probed, Reader};
-use crate::loaded::{Loaded, ManyLoader, Produced};
+use crate::loaded::{KeysLoader, Loaded, ManyLoader, Produced};
 use crate::{CacheKey, KeyText};
 
 impl<V, K> Cache<V, K>
@@ -72,22 +74,9 @@ where
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<I, E>> + Send + 'static,
         I: IntoIterator<Item = (Q, V)>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
-        let mut sorted = self.sort(keys, |text| self.near(text, None));
-        if !sorted.texts.is_empty() {
-            let load = move |keys: Vec<Q>| {
-                let load = loader(keys);
-                async move {
-                    let plain = |(key, value)| (key, Ok::<_, BoxError>(Loaded::value(value)));
-                    load.await.map(|loaded| loaded.into_iter().map(plain).collect::<Vec<_>>())
-                }
-            };
-            let loader = self.erase_many(&sorted, keys, load);
-            let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;
-            sorted.fill(served, |found| self.finish_load(found).map(|answer| answer.value));
-        }
-        sorted.results()
+        self.load_many(keys, self.erase_many(plain(loader))).await
     }
 
     /// As [`get_many_or_load`](Self::get_many_or_load) with a loader that fails, or decides about ttl, tags and storing,
@@ -106,9 +95,23 @@ where
     {
         let mut sorted = self.sort(keys, |text| self.near_answer(text, None));
         if !sorted.texts.is_empty() {
-            let loader = self.erase_many(&sorted, keys, loader);
+            let loader = Self::by_position(&sorted, keys, self.erase_many(loader));
             let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;
             sorted.fill(served, |found| self.finish_load(found));
+        }
+        sorted.results()
+    }
+
+    /// As [`get_many_or_load`](Self::get_many_or_load) with a loader whose type is erased.
+    pub(crate) async fn load_many<Q>(&self, keys: &[Q], loader: KeysLoader<Q>) -> Vec<Result<Option<Arc<V>>>>
+    where
+        Q: Borrow<K> + Clone + Send + Sync + 'static,
+    {
+        let mut sorted = self.sort(keys, |text| self.near(text, None));
+        if !sorted.texts.is_empty() {
+            let loader = Self::by_position(&sorted, keys, loader);
+            let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;
+            sorted.fill(served, |found| self.finish_load(found).map(|answer| answer.value));
         }
         sorted.results()
     }
@@ -138,8 +141,19 @@ where
         }
     }
 
+    /// A loader of the open keys of a call, by their positions in it.
+    fn by_position<Q, T>(sorted: &Sorted<T>, keys: &[Q], loader: KeysLoader<Q>) -> ManyLoader
+    where
+        Q: Clone + Send + Sync + 'static,
+    {
+        let open: Arc<[Q]> = sorted.places.iter().filter_map(|place| keys.get(*place)).cloned().collect();
+        Arc::new(move |asked: Vec<usize>| {
+            loader(asked.into_iter().filter_map(|position| open.get(position)).cloned().collect())
+        })
+    }
+
     /// A loader whose results are already encoded, one for each key that it is asked for.
-    fn erase_many<Q, T, F, Fut, I, E, E2>(&self, sorted: &Sorted<T>, keys: &[Q], loader: F) -> ManyLoader
+    pub(crate) fn erase_many<Q, F, Fut, I, E, E2>(&self, loader: F) -> KeysLoader<Q>
     where
         Q: Borrow<K> + Clone + Send + Sync + 'static,
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
@@ -148,32 +162,85 @@ where
         E: Into<BoxError>,
         E2: Into<BoxError>,
     {
-        let open: Arc<[Q]> = sorted.places.iter().filter_map(|place| keys.get(*place)).cloned().collect();
         let (reader, loader) = (Arc::clone(&self.reader), Arc::new(loader));
-        Arc::new(move |asked: Vec<usize>| {
-            let asked: Vec<Q> = asked.into_iter().filter_map(|position| open.get(position)).cloned().collect();
+        Arc::new(move |asked: Vec<Q>| {
             let (reader, loader) = (Arc::clone(&reader), Arc::clone(&loader));
             Box::pin(async move {
-                let places: HashMap<String, usize> =
-                    asked.iter().enumerate().map(|(place, key)| (key_text::<K>(key.borrow()), place)).collect();
-                let mut results: Vec<Option<Result<Produced>>> = asked.iter().map(|_| None).collect();
-                let loaded = loader(asked).await.map_err(Error::loader)?;
-                let mut foreign = 0_usize;
-                for (key, loaded) in loaded {
-                    match places.get(&key_text::<K>(key.borrow())).and_then(|place| results.get_mut(*place)) {
-                        Some(result) => *result = Some(encode(&reader, loaded)),
-                        None => foreign += 1,
-                    }
+                let mut answers = Answers::new(asked.len());
+                // two flights of one key may be asked for at once, if the first was detached
+                let distinct = asked.into_iter().filter(|key| answers.expect(key_text::<K>(key.borrow()))).collect();
+                for (key, loaded) in loader(distinct).await.map_err(Error::loader)? {
+                    answers.note(&key_text::<K>(key.borrow()), || encode(&reader, loaded));
                 }
-                if foreign > 0 {
-                    tracing::warn!(foreign, "a batch loader answered for keys that it was not asked for");
-                }
-                let nothing = || reader.encode(Loaded::nothing());
-                Ok(results.into_iter().map(|result| result.unwrap_or_else(nothing)).collect())
+                Ok(answers.all(|| reader.encode(Loaded::nothing())))
             })
         })
     }
 }
+
+/// What a loader of many keys answered so far.
+struct Answers {
+    /// Where each key's answer goes.
+    places: HashMap<String, Vec<usize>>,
+    answers: Vec<Option<Result<Produced>>>,
+    expected: usize,
+    foreign: usize,
+}
+
+impl Answers {
+    fn new(n: usize) -> Self {
+        Self { places: HashMap::with_capacity(n), answers: vec![None; n], expected: 0, foreign: 0 }
+    }
+
+    /// The next key that was asked for; whether it is the first of its text.
+    fn expect(&mut self, text: String) -> bool {
+        let places = self.places.entry(text).or_default();
+        places.push(self.expected);
+        self.expected += 1;
+        places.len() == 1
+    }
+
+    fn note(&mut self, text: &str, answer: impl FnOnce() -> Result<Produced>) {
+        let Some(places) = self.places.get(text) else {
+            self.foreign += 1;
+            return;
+        };
+        let answer = answer();
+        for place in places {
+            if let Some(open) = self.answers.get_mut(*place) {
+                *open = Some(answer.clone());
+            }
+        }
+    }
+
+    /// An answer for each key that was asked for; `nothing` for those that the loader left out.
+    fn all(self, nothing: impl Fn() -> Result<Produced>) -> Vec<Result<Produced>> {
+        if self.foreign > 0 {
+            tracing::warn!(keys = self.foreign, "a batch loader answered for keys that it was not asked for");
+        }
+        self.answers.into_iter().map(|answer| answer.unwrap_or_else(&nothing)).collect()
+    }
+}
+
+/// A loader that knows values and nothing else.
+pub(crate) fn plain<Q, V, F, Fut, I, E>(
+    loader: F,
+) -> impl Fn(Vec<Q>) -> Pin<Box<dyn Future<Output = Result<PlainAnswers<Q, V>, E>> + Send>> + Send + Sync + 'static
+where
+    F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<I, E>> + Send + 'static,
+    I: IntoIterator<Item = (Q, V)>,
+{
+    move |keys| {
+        let load = loader(keys);
+        Box::pin(async move {
+            let answer = |(key, value)| (key, Ok(Loaded::value(value)));
+            load.await.map(|loaded| loaded.into_iter().map(answer).collect())
+        })
+    }
+}
+
+type PlainAnswers<Q, V> = Vec<(Q, Result<Loaded<V>, Infallible>)>;
 
 fn encode<V, E>(reader: &Reader<V>, loaded: Result<Loaded<V>, E>) -> Result<Produced>
 where

@@ -6,6 +6,7 @@
 //! * [`coherence`]: the protocol as pure state, shared with its proof.
 
 mod answer;
+mod batched;
 mod builder;
 mod cache;
 mod cache_batch;
@@ -16,6 +17,7 @@ pub mod coherence;
 mod consistency;
 mod engine;
 mod flight;
+mod gather;
 mod loaded;
 mod origin;
 mod plain;
@@ -27,6 +29,7 @@ mod update;
 mod write_guard;
 
 pub use answer::{Answer, Freshness, StaleReason, Tier};
+pub use batched::Batched;
 pub use builder::TieredBuilder;
 pub use cache::Cache;
 pub use cache_builder::{CacheBuilder, DefaultCodec, NoCodec};

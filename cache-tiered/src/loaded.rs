@@ -75,6 +75,7 @@ impl<V> From<Option<V>> for Loaded<V> {
 pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
 
 /// A loader's answer with its type erased: what the engine moves.
+#[derive(Clone)]
 pub(crate) struct Produced {
     /// The encoded value; `None` for nothing.
     pub(crate) payload: Option<Bytes>,
@@ -100,6 +101,9 @@ pub(crate) type Loader = Box<dyn FnOnce() -> Loading + Send>;
 
 /// A running load of many keys: a result for each that was asked for, in order, or one failure for all.
 pub(crate) type ManyLoading = Pin<Box<dyn Future<Output = Result<Vec<Result<Produced>>>> + Send>>;
+
+/// A load of these keys, none twice; may be started several times.
+pub(crate) type KeysLoader<Q> = Arc<dyn Fn(Vec<Q>) -> ManyLoading + Send + Sync>;
 
 /// A load of the keys at these positions of a call; may be started several times, each time for other keys.
 pub(crate) type ManyLoader = Arc<dyn Fn(Vec<usize>) -> ManyLoading + Send + Sync>;

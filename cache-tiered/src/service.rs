@@ -25,6 +25,7 @@ static SPACE: LazyLock<Arc<Space>> = LazyLock::new(|| {
         policy,
         max_batch: usize::MAX,
         origin: None,
+        gathered: false,
         accepts: Box::new(|entry| entry.header().codec == RAW && !entry.header().is_negative()),
     })
 });

@@ -15,8 +15,24 @@ pub(crate) struct Space {
     pub(crate) max_batch: usize,
     /// What stands before its loaders.
     pub(crate) origin: Option<Arc<Gate>>,
+    /// Whether single loads are gathered into calls, which are admitted and counted where they are made.
+    pub(crate) gathered: bool,
     /// Whether the space's codec reads the entry; decodes it on the way.
     pub(crate) accepts: Box<dyn Fn(&Entry) -> bool + Send + Sync>,
+}
+
+impl Space {
+    /// The same space for callers whose single loads are gathered.
+    pub(crate) fn gathered(self: &Arc<Self>) -> Arc<Self> {
+        let whole = Arc::clone(self);
+        Arc::new(Self {
+            policy: self.policy.clone(),
+            max_batch: self.max_batch,
+            origin: self.origin.clone(),
+            gathered: true,
+            accepts: Box::new(move |entry| (whole.accepts)(entry)),
+        })
+    }
 }
 
 impl fmt::Debug for Space {

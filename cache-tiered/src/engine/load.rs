@@ -498,17 +498,19 @@ impl LoadTask {
     /// Runs the application's loader.
     async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
         let engine = &self.engine;
-        let permit = match &self.space.origin {
+        // gathered loads are admitted and counted where their call is made
+        let own = !self.space.gathered;
+        let permit = match self.space.origin.as_ref().filter(|_| own) {
             Some(gate) => Some(gate.admit(engine, self.flight.begun + self.space.policy.timeouts.hard).await?),
             None => None,
         };
-        engine.counters.count(Metric::Load);
+        engine.counters.add(Metric::Load, own.into());
         let begun = engine.clock.now();
         let produced = loader().await;
         if let Some(permit) = permit {
             permit.report(&produced);
         }
-        let produced = produced.inspect_err(|_| engine.counters.count(Metric::LoadFailed))?;
+        let produced = produced.inspect_err(|_| engine.counters.add(Metric::LoadFailed, own.into()))?;
         Ok((produced, engine.clock.now().since(begun)))
     }
 

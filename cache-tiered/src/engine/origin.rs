@@ -10,8 +10,10 @@ use cache_core::{Error, ErrorKind, Result, Tick};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Engine;
+use crate::loaded::{ManyLoading, Produced};
 use crate::origin::Origin;
 use crate::policy::{Fate, Pass, RateBreaker};
+use crate::space::Space;
 
 /// The gates of a process, one a key space.
 #[derive(Debug, Default)]
@@ -121,6 +123,37 @@ impl Gate {
 fn open(left: Duration) -> Error {
     let text = "too many of the origin's recent loads failed, and it is given a pause";
     Error::new(ErrorKind::Overloaded, text).with_operation("load").with_store("origin").with_retry_after(left)
+}
+
+impl Engine {
+    /// Calls a loader of many keys when it is its turn; its answers, and how long it took. It is to be over by `due`.
+    pub(crate) async fn call_loader(
+        self: &Arc<Self>,
+        space: &Space,
+        due: Tick,
+        load: impl FnOnce() -> ManyLoading + Send,
+    ) -> Result<(Vec<Result<Produced>>, Duration)> {
+        let permit = match &space.origin {
+            Some(gate) => Some(gate.admit(self, due).await?),
+            None => None,
+        };
+        self.counters.count(Metric::Load);
+        let begun = self.clock.now();
+        let loaded = load().await;
+        // an origin that fails for every key has failed
+        let fate = match &loaded {
+            Ok(answers) => match answers.iter().find_map(|answer| answer.as_ref().err()) {
+                Some(error) if answers.iter().all(Result::is_err) => Err(error.clone()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.clone()),
+        };
+        if let Some(permit) = permit {
+            permit.report(&fate);
+        }
+        let loaded = loaded.inspect_err(|_| self.counters.count(Metric::LoadFailed))?;
+        Ok((loaded, self.clock.now().since(begun)))
+    }
 }
 
 /// The right to call the loader once. Dropped without a word, the load was cancelled: by a panic, by its deadline, or by

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::observe::Metric;
 use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tick};
 use tokio::task::JoinSet;
 
@@ -251,31 +250,9 @@ impl BatchTask {
     }
 
     async fn produce(&self, asked: Vec<usize>) -> Result<(Vec<Result<Produced>>, Duration)> {
-        let engine = &self.engine;
-        let permit = match &self.space.origin {
-            Some(gate) => {
-                let begun = self.members.iter().flatten().map(|member| member.task.flight.begun).min();
-                let due = begun.map_or(Tick::NEVER, |begun| begun + self.space.policy.timeouts.hard);
-                Some(gate.admit(engine, due).await?)
-            }
-            None => None,
-        };
-        engine.counters.count(Metric::Load);
-        let begun = engine.clock.now();
-        let produced = (self.loader)(asked).await;
-        // an origin that fails for every key has failed
-        let fate = match &produced {
-            Ok(answers) => match answers.iter().find_map(|answer| answer.as_ref().err()) {
-                Some(error) if answers.iter().all(Result::is_err) => Err(error.clone()),
-                _ => Ok(()),
-            },
-            Err(error) => Err(error.clone()),
-        };
-        if let Some(permit) = permit {
-            permit.report(&fate);
-        }
-        let produced = produced.inspect_err(|_| engine.counters.count(Metric::LoadFailed))?;
-        Ok((produced, engine.clock.now().since(begun)))
+        let begun = self.members.iter().flatten().map(|member| member.task.flight.begun).min();
+        let due = begun.map_or(Tick::NEVER, |begun| begun + self.space.policy.timeouts.hard);
+        self.engine.call_loader(&self.space, due, || (self.loader)(asked)).await
     }
 
     /// Ends every flight that was loaded for, filling in one round what may be stored.
