@@ -76,6 +76,12 @@ impl<S: ?Sized> Chaos<S> {
         self.faults.slow(delay);
     }
 
+    /// While `on`, every call lets other tasks go first, once before it is executed and once after: so that a future which
+    /// calls a store that never waits can be dropped at either point.
+    pub fn yields(&self, on: bool) {
+        self.faults.yields(on);
+    }
+
     /// While `on`, every call fails as `Unavailable`, unexecuted, and listeners hear `Lost`, then nothing. Once off
     /// they hear `Restored`; what reached them meanwhile is lost.
     pub fn partition(&self, on: bool) {

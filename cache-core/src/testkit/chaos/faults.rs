@@ -21,6 +21,7 @@ struct Script {
     failures: Vec<Failure>,
     lost_replies: u64,
     delay: Duration,
+    yields: bool,
 }
 
 struct Failure {
@@ -67,6 +68,10 @@ impl Faults {
         self.script().delay = delay;
     }
 
+    pub(super) fn yields(&self, on: bool) {
+        self.script().yields = on;
+    }
+
     pub(super) fn hang(&self, on: bool) {
         self.world.send_modify(|world| world.hanging = on);
     }
@@ -108,12 +113,22 @@ impl Faults {
     pub(super) async fn through<T: Send>(&self, op: Op, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.before(op).await?;
         let reply = call.await;
+        self.pause().await;
         self.after(op)?;
         reply
     }
 
+    /// Lets others go first, if calls are to.
+    async fn pause(&self) {
+        let yields = self.script().yields;
+        if yields {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn before(&self, op: Op) -> Result<()> {
         self.calls[op as usize].fetch_add(1, Ordering::SeqCst);
+        self.pause().await;
         let parted = |world: &World| if world.parted { Err(fault(op, ErrorKind::Unavailable)) } else { Ok(()) };
         parted(&self.world.borrow())?;
         if let Some(kind) = self.script().next_failure(op) {
