@@ -15,6 +15,9 @@ use self::options::{Known, Settings};
 /// What every url without a size of its own gives the near store: 64 MiB.
 const BYTES: u64 = 64 << 20;
 
+/// What the url of a memcached begins with.
+const MEMCACHED: &str = "memcached:";
+
 /// The buckets of a namespace in a cluster, unless the url says otherwise.
 const CLUSTER_BUCKETS: usize = 64;
 
@@ -27,6 +30,7 @@ const CLUSTER_BUCKETS: usize = 64;
 /// | `redis://host:6379/0`, `rediss://` (TLS), `unix:///socket` | none | Redis, Valkey, Dragonfly | `redis` |
 /// | `redis+sentinel://host:26379,host2:26379/mymaster` | none | the primary that sentinels name | `redis` |
 /// | `redis+cluster://host:7000,host2:7000` | none | a cluster | `redis` |
+/// | `memcached://host:11211` | none | memcached, heard of by polling | `memcached` |
 /// | `tiered:redis://host:6379/0`, and so on | moka | the same | `moka`, `redis` |
 ///
 /// Options follow a `?` as `name=value`, joined by `&`, and need no percent-encoding:
@@ -42,7 +46,7 @@ const CLUSTER_BUCKETS: usize = 64;
 /// | `compress` | payloads in the far store: `lz4` or `zstd`, with the feature of that name | none | far |
 /// | `buckets` | how many lines the keys are spread over | 1; 64 for `redis+cluster` | far |
 ///
-/// What remains is the redis url's own: timeouts, TLS files and so on, as `RedisBuilder` lists them.
+/// What remains is the far url's own: timeouts, TLS files and so on, as `RedisBuilder` and `MemcachedBuilder` list them.
 ///
 /// # Errors
 /// `Config` if the url is not understood or needs a feature that is off; it says what to change and never repeats what
@@ -66,7 +70,7 @@ pub async fn connect(url: &str) -> Result<Tiered> {
         None => {}
     }
     if let Some(far) = far {
-        tiers = redis(tiers, &far).await?;
+        tiers = if far.starts_with(MEMCACHED) { memcached(tiers, &far).await? } else { redis(tiers, &far).await? };
     }
     tiers.build().await
 }
@@ -80,7 +84,11 @@ pub fn check_url(url: &str) -> Result<()> {
     if near == Some(Near::Moka) && !cfg!(feature = "moka") {
         return Err(off("moka"));
     }
-    far.map_or(Ok(()), |far| check_redis(&far))
+    match far {
+        Some(far) if far.starts_with(MEMCACHED) => check_memcached(&far),
+        Some(far) => check_redis(&far),
+        None => Ok(()),
+    }
 }
 
 /// The cache that the environment asks for: the url in `STRATA_URL`; else, with the feature `redis`, the server in
@@ -144,7 +152,7 @@ fn plan(url: &str) -> Result<Plan> {
 /// Whether a scheme is one of the far store's.
 fn is_far(scheme: &str) -> bool {
     let plain = scheme.strip_suffix("+sentinel").or_else(|| scheme.strip_suffix("+cluster")).unwrap_or(scheme);
-    matches!(plain, "redis" | "rediss" | "valkey" | "valkeys") || matches!(scheme, "unix" | "redis+unix")
+    matches!(plain, "redis" | "rediss" | "valkey" | "valkeys") || matches!(scheme, "unix" | "redis+unix" | "memcached")
 }
 
 fn local(near: Near, rest: &str) -> Result<Plan> {
@@ -189,7 +197,7 @@ fn check_redis(url: &str) -> Result<()> {
 }
 
 /// The far store lists the options that it knows; ours are as likely meant.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "memcached"))]
 fn ours(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Config => {
@@ -209,13 +217,36 @@ fn check_redis(_: &str) -> Result<()> {
     Err(off("redis"))
 }
 
+#[cfg(feature = "memcached")]
+async fn memcached(tiers: TieredBuilder, url: &str) -> Result<TieredBuilder> {
+    // it sends no messages
+    Ok(tiers.far(cache_memcached::Memcached::connect(url).await.map_err(ours)?).polling())
+}
+
+#[cfg(feature = "memcached")]
+fn check_memcached(url: &str) -> Result<()> {
+    cache_memcached::Memcached::builder().url(url).check().map_err(ours)
+}
+
+#[cfg(not(feature = "memcached"))]
+async fn memcached(_: TieredBuilder, _: &str) -> Result<TieredBuilder> {
+    Err(off("memcached"))
+}
+
+#[cfg(not(feature = "memcached"))]
+fn check_memcached(_: &str) -> Result<()> {
+    Err(off("memcached"))
+}
+
 fn off(feature: &str) -> Error {
     config(format!("the url needs the feature {feature}, which is off; enable it: cache-strata/{feature}"))
 }
 
 fn unknown() -> Error {
     // what looks like a scheme may be the user of a url without one, so it is not repeated
-    config("scheme is not known; use memory:, moka:, redis://, rediss://, unix:// or tiered:redis://")
+    config(
+        "scheme is not known; use memory:, moka:, redis://, rediss://, unix://, memcached:// or tiered: before one of the last",
+    )
 }
 
 fn config(message: impl Into<String>) -> Error {

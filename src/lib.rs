@@ -15,6 +15,8 @@ pub use cache_core as core;
 #[cfg(feature = "recipe")]
 pub use cache_core::recipe;
 pub use cache_core::{CacheService, Error, ErrorKind, LocalStore, Memory, Result, codec, memory, observe, packing};
+#[cfg(feature = "memcached")]
+pub use cache_memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "moka")]
 pub use cache_moka::Moka;
 #[cfg(feature = "redis")]

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use cache_core::CacheService;
 use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
+use cache_memcached::testkit::Server as MemcachedServer;
 use cache_redis::testkit::{Cluster, Server};
-use cache_strata::{Moka, Redis, Tiered};
+use cache_strata::{Memcached, Moka, Redis, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
 use strata_tests::audit::Audit;
@@ -83,6 +84,18 @@ async fn cluster(cluster: &Cluster) -> Result<Rows> {
     ])
 }
 
+/// A memcached, alone and under an engine that polls.
+async fn memcached(server: &MemcachedServer) -> Result<Rows> {
+    let connect = || Memcached::connect(format!("{}?timeout=10s", server.url()));
+    let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).polling().build().await?;
+    Ok(vec![
+        ("memcached", Subject::new(connect().await?).with_second(connect().await?)),
+        ("arc_memcached", Subject::new(shared(connect().await?))),
+        ("chaos_memcached", Subject::new(Chaos::new(connect().await?))),
+        ("tiered_moka_memcached", Subject::new(tiered.clone()).with_second(tiered)),
+    ])
+}
+
 fn shared(store: impl CacheService) -> Arc<dyn CacheService> {
     Arc::new(store)
 }
@@ -101,6 +114,9 @@ fn main() -> Result<ExitCode> {
     if let Some(nodes) = &nodes {
         rows.extend(runtime.block_on(cluster(nodes)).context("connecting to the cluster")?);
     }
+
+    let other = MemcachedServer::spawn().context("the rows on memcached need a memcached")?;
+    rows.extend(runtime.block_on(memcached(&other)).context("connecting to the memcached")?);
 
     let mut ignored = BTreeMap::new();
     let mut tests = Vec::new();

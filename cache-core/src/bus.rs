@@ -23,7 +23,8 @@ impl fmt::Display for NodeId {
 /// In a cluster all names of a line hash to one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The key of the sequence: the number of the last change, first set from the server's clock in µs.
+    /// The key of the sequence: the number of the last change. First set from the server's clock in µs, or by another
+    /// rule that keeps a lost sequence from ever using a number twice.
     pub seq: String,
     /// The channel that changes are published on.
     pub channel: String,
@@ -289,6 +290,12 @@ pub trait Bus: Send + Sync {
     /// The listener reconnects by itself, for ever, and reports each gap as `Lost`, then `Restored`. Its buffer is
     /// bounded; overflow is reported as `Lost`, `Restored`.
     async fn subscribe(&self, lines: &[Line]) -> Result<Box<dyn Listener>>;
+
+    /// Whether changes are also told by message. Where they are not, a subscription stays silent, and a cache over the
+    /// store polls: beats alone tell of changes.
+    fn publishes(&self) -> bool {
+        true
+    }
 
     /// Whether subscriptions also report [`BusEvent::Foreign`]: what programs that aren't ours do to keys.
     fn sees_foreign(&self) -> bool {

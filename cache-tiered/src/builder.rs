@@ -176,6 +176,10 @@ impl TieredBuilder {
             }
             _ => {}
         }
+        if !options.polling && far.as_ref().and_then(|far| far.bus()).is_some_and(|bus| !bus.publishes()) {
+            let text = "the far store tells of changes by no message; say .polling() to hear of them by the beat alone";
+            found.push(text.to_owned());
+        }
         if options.polling {
             let sees_foreign = far.as_ref().and_then(|far| far.bus()).is_some_and(|bus| bus.sees_foreign());
             if far.is_none() {

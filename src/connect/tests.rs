@@ -26,6 +26,8 @@ fn each_scheme_means_its_tiers() {
         ("unix:///run/redis.sock", None, Some("unix:///run/redis.sock")),
         ("tiered:redis://h/0", Some(Near::Moka), Some("redis://h/0")),
         ("tiered:unix:///s", Some(Near::Moka), Some("unix:///s")),
+        ("memcached://h:11211", None, Some("memcached://h:11211")),
+        ("tiered:memcached://h", Some(Near::Moka), Some("memcached://h")),
         ("redis+sentinel://a,b/m", None, Some("redis+sentinel://a,b/m")),
         ("tiered:rediss+sentinel://a,b/m", Some(Near::Moka), Some("rediss+sentinel://a,b/m")),
     ];

@@ -11,18 +11,26 @@ use crate::run::{Run, on_path};
 /// Names the server binary to test against, instead of the `redis-server` on the path.
 pub(crate) const SERVER: &str = "STRATA_SERVER";
 
-/// A program, the Debian package that carries it, and whether no test runs without it.
+/// A program, the Debian package that carries it, and when tests can't do without it.
 struct Tool {
     program: &'static str,
     package: &'static str,
-    needed: bool,
+    needed: Needed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Always,
+    /// Not where [`SERVER`] names another.
+    UnlessChosen,
+    Never,
 }
 
 const TOOLS: &[Tool] = &[
-    Tool { program: "redis-server", package: "redis-server", needed: true },
-    Tool { program: "redis-sentinel", package: "redis-sentinel", needed: false },
-    Tool { program: "redis-cli", package: "redis-tools", needed: false },
-    Tool { program: "memcached", package: "memcached", needed: false },
+    Tool { program: "redis-server", package: "redis-server", needed: Needed::UnlessChosen },
+    Tool { program: "redis-sentinel", package: "redis-sentinel", needed: Needed::Never },
+    Tool { program: "redis-cli", package: "redis-tools", needed: Needed::Never },
+    Tool { program: "memcached", package: "memcached", needed: Needed::Always },
 ];
 
 const INSTALL: Duration = Duration::from_secs(10 * 60);
@@ -52,12 +60,14 @@ pub(crate) fn set_up() -> Result<()> {
     for tool in TOOLS {
         if on_path(tool.program) {
             println!("{}: {}", tool.program, version(tool.program));
-        } else if tool.needed && chosen.is_none() {
+        } else if tool.needed == Needed::UnlessChosen && chosen.is_none() {
             bail!(
                 "no {} found; install it (apt-get install {}, brew install redis) or set {SERVER} to the path of one",
                 tool.program,
                 tool.package
             );
+        } else if tool.needed == Needed::Always {
+            bail!("no {0} found; install it (apt-get install {1}, brew install {1})", tool.program, tool.package);
         }
     }
     Ok(())

@@ -18,6 +18,8 @@ pub enum Needs {
     Leases,
     /// Its [`bus`](crate::CacheService::bus).
     Bus,
+    /// A bus that [`publishes`](crate::Bus::publishes).
+    Messages,
     /// Its [`atomic`](crate::CacheService::atomic) values.
     Atomic,
     /// Its [`sweep`](crate::CacheService::sweep).
@@ -34,6 +36,7 @@ impl Needs {
             Self::Service => "service",
             Self::Leases => "leases",
             Self::Bus => "bus",
+            Self::Messages => "messages",
             Self::Atomic => "atomic",
             Self::Sweep => "sweep",
             Self::Local => "local",
@@ -78,7 +81,7 @@ impl fmt::Debug for Case {
 /// A table of cases: the sentence, then the function that proves it.
 macro_rules! cases {
     ($subject:literal, $needs:tt: $($promise:literal => $run:ident,)*) => {
-        pub(super) const CASES: &[$crate::testkit::Case] = &[$(
+        pub(in $crate::testkit::suite) const CASES: &[$crate::testkit::Case] = &[$(
             $crate::testkit::Case {
                 subject: $subject,
                 name: stringify!($run),

@@ -87,6 +87,9 @@ impl Subject {
             Needs::Service => (true, ""),
             Needs::Leases => (self.store.leases().is_some(), "the store has no leases"),
             Needs::Bus => (self.store.bus().is_some(), "the store has no bus"),
+            Needs::Messages => {
+                (self.store.bus().is_some_and(|bus| bus.publishes()), "the store's bus sends no messages")
+            }
             Needs::Atomic => (self.store.atomic().is_some(), "the store has no atomic values"),
             Needs::Sweep => (self.store.sweep().is_some(), "the store has no sweep"),
             Needs::Local => (self.local.is_some(), "the store is not a local store"),

@@ -127,6 +127,10 @@ impl<S: CacheService + ?Sized> Bus for Chaos<S> {
         Ok(Box::new(Muffled::new(inner, world, Arc::clone(&self.faults))))
     }
 
+    fn publishes(&self) -> bool {
+        self.store.bus().is_some_and(Bus::publishes)
+    }
+
     fn sees_foreign(&self) -> bool {
         self.store.bus().is_some_and(Bus::sees_foreign)
     }

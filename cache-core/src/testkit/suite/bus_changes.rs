@@ -18,9 +18,6 @@ cases! { "bus", [Service, Leases, Bus]:
     "`Delete` removes values, leases, tombstones and foreign bytes, and counts them." => delete_removes_everything,
     "A fill under a lease from before a change of any kind is refused." => a_change_ends_the_lease,
     "A load that began before a change never leaves its value, however the two race." => a_fill_never_survives_a_change,
-    "A change that is dropped is done, numbered and published, or not at all." => a_dropped_change_is_all_or_nothing,
-    "A change may name thousands of keys; its parts are numbered and published one after the other." =>
-        a_change_may_name_thousands_of_keys,
     "`Soften` keeps the payload of a value or negative as `S`, without lease." => soften_keeps_the_payload,
     "`Soften` keeps the fallback for at most the grace." => soften_keeps_for_at_most_the_grace,
     "`Soften` never prolongs what was left." => soften_never_prolongs,
@@ -32,6 +29,17 @@ cases! { "bus", [Service, Leases, Bus]:
     "`PutNewer` stores over a miss, a lease, a bar or an older row version." => put_newer_stores_over_older,
     "`PutNewer` leaves a row version at or above its own alone, be it fresh, negative or stale: nothing is numbered." =>
         put_newer_leaves_newer_alone,
+}
+
+/// What takes a bus that sends messages.
+pub(super) mod messages {
+    use super::*;
+
+    cases! { "bus", [Service, Leases, Bus, Messages]:
+        "A change that is dropped is done, numbered and published, or not at all." => a_dropped_change_is_all_or_nothing,
+        "A change may name thousands of keys; its parts are numbered and published one after the other." =>
+            a_change_may_name_thousands_of_keys,
+    }
 }
 
 async fn delete_removes_everything(t: Context) {

@@ -13,17 +13,25 @@ use crate::testkit::wait::eventually;
 use crate::{Change, ErrorKind, Frame, Lease, Message, Stamp};
 
 cases! { "bus", [Service, Leases, Bus]:
-    "`Swap` stores over the value or negative whose stamp was seen; it is numbered and published." =>
-        swap_stores_over_what_was_seen,
     "`Swap` that saw no value stores over a miss, a lease, a fallback and foreign bytes." =>
         swap_that_saw_nothing_stores_over_no_value,
-    "`Swap` leaves everything else alone: nothing is changed, numbered or published." => swap_leaves_the_rest_alone,
     "`Swap` never replaces a bar." => swap_never_replaces_a_bar,
     "`Swap` keeps its frame for its ttl." => swap_keeps_for_its_ttl,
     "Of many swaps that saw the same one is stored." => one_of_many_swaps_is_stored,
-    "`DeleteSeen` removes the value whose stamp was seen, is numbered and published, and leaves everything else alone." =>
-        delete_seen_removes_what_was_seen,
     "Read-modify-write by `Swap` loses no update." => no_update_is_lost,
+}
+
+/// What takes a bus that sends messages.
+pub(super) mod messages {
+    use super::*;
+
+    cases! { "bus", [Service, Leases, Bus, Messages]:
+        "`Swap` stores over the value or negative whose stamp was seen; it is numbered and published." =>
+            swap_stores_over_what_was_seen,
+        "`Swap` leaves everything else alone: nothing is changed, numbered or published." => swap_leaves_the_rest_alone,
+        "`DeleteSeen` removes the value whose stamp was seen, is numbered and published, and leaves everything else alone." =>
+            delete_seen_removes_what_was_seen,
+    }
 }
 
 async fn swap(t: &Context, key: &str, seen: Stamp) -> bool {

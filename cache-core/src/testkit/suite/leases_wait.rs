@@ -15,10 +15,18 @@ cases! { "leases", [Service, Leases, Bus]:
     "`wait` returns what the key holds once it no longer holds that lease." => wait_returns_what_changed,
     "`wait` flags the lease and says how long it runs." => wait_flags_the_lease,
     "A flagged lease can be renewed, filled and released as before." => a_flagged_lease_works_as_before,
-    "A fill wakes flagged waiters." => a_fill_wakes_flagged_waiters,
-    "A release wakes flagged waiters." => a_release_wakes_flagged_waiters,
-    "A fill and a release without waiters publish nothing." => nobody_is_woken_without_waiters,
-    "The lease that a stale value carries can be waited for." => a_stale_values_lease_can_be_waited_for,
+}
+
+/// What takes a bus that sends messages.
+pub(super) mod messages {
+    use super::*;
+
+    cases! { "leases", [Service, Leases, Bus, Messages]:
+        "A fill wakes flagged waiters." => a_fill_wakes_flagged_waiters,
+        "A release wakes flagged waiters." => a_release_wakes_flagged_waiters,
+        "A fill and a release without waiters publish nothing." => nobody_is_woken_without_waiters,
+        "The lease that a stale value carries can be waited for." => a_stale_values_lease_can_be_waited_for,
+    }
 }
 
 async fn wait_on_a_missing_key_says_so(t: Context) {
