@@ -244,9 +244,7 @@ fn off(feature: &str) -> Error {
 
 fn unknown() -> Error {
     // what looks like a scheme may be the user of a url without one, so it is not repeated
-    config(
-        "scheme is not known; use memory:, moka:, redis://, rediss://, unix://, memcached:// or tiered: before one of the last",
-    )
+    config("scheme is not known; use memory:, moka:, redis://, rediss://, unix://, memcached:// or tiered:redis://")
 }
 
 fn config(message: impl Into<String>) -> Error {

@@ -19,7 +19,7 @@ fn papers(root: &Path) -> Vec<PathBuf> {
     papers
 }
 
-const CRATES: [&str; 6] = ["cache-core", "cache-moka", "cache-redis", "cache-tiered", ".", "xtask"];
+const CRATES: [&str; 7] = ["cache-core", "cache-memcached", "cache-moka", "cache-redis", "cache-tiered", ".", "xtask"];
 
 fn known(root: &Path) -> BTreeSet<String> {
     let mut known: BTreeSet<String> = CRATES.iter().map(|name| name.replace('-', "_")).collect();

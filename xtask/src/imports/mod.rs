@@ -56,11 +56,19 @@ const TREES: &[TreeRule] = &[
         only: None,
     },
     TreeRule {
+        name: "cache-memcached knows no other backend and no engine",
+        package: "cache-memcached",
+        features: &["--all-features"],
+        edges: Edges::Normal,
+        never: &["redis", "moka", "cache-redis", "cache-moka", "cache-tiered", "cache-strata"],
+        only: None,
+    },
+    TreeRule {
         name: "cache-tiered knows no backend, not even in its tests",
         package: "cache-tiered",
         features: &["--all-features"],
         edges: Edges::NormalAndDev,
-        never: &["redis", "moka", "cache-redis", "cache-moka", "cache-strata"],
+        never: &["redis", "moka", "cache-redis", "cache-moka", "cache-memcached", "cache-strata"],
         only: None,
     },
     TreeRule {
@@ -76,7 +84,7 @@ const TREES: &[TreeRule] = &[
         package: "cache-strata",
         features: &[],
         edges: Edges::Normal,
-        never: &["redis", "cache-redis"],
+        never: &["redis", "cache-redis", "cache-memcached"],
         only: None,
     },
     TreeRule {
@@ -138,20 +146,20 @@ const SOURCES: &[SourceRule] = &[
     },
     SourceRule {
         name: "the redis driver is named in cache-redis alone",
-        files: &["cache-core/src", "cache-moka/src", "cache-tiered/src", "src", "examples"],
+        files: &["cache-core/src", "cache-memcached/src", "cache-moka/src", "cache-tiered/src", "src", "examples"],
         kind: Kind::NeverCrates(&["redis"]),
         breach: "fn open() -> redis::Client { todo() }",
     },
     SourceRule {
         name: "moka is named in cache-moka alone",
-        files: &["cache-core/src", "cache-redis/src", "cache-tiered/src", "src", "examples"],
+        files: &["cache-core/src", "cache-memcached/src", "cache-redis/src", "cache-tiered/src", "src", "examples"],
         kind: Kind::NeverCrates(&["moka"]),
         breach: "use moka::sync::Cache;",
     },
     SourceRule {
         name: "the engine names no backend",
         files: &["cache-tiered/src", "cache-tiered/tests"],
-        kind: Kind::NeverCrates(&["cache_redis", "cache_moka", "cache_strata"]),
+        kind: Kind::NeverCrates(&["cache_redis", "cache_moka", "cache_memcached", "cache_strata"]),
         breach: "use cache_moka::Moka;",
     },
     SourceRule {
