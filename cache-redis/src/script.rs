@@ -99,6 +99,16 @@ scripts! {
     TRANSFER = "integer" "transfer";
     /// Sets a counter.
     REPLACE = "integer" "replace";
+    /// Takes from a limit counted by one arrival time.
+    LIMIT_GCRA = "limit" "limit_gcra";
+    /// Takes from a limit counted in a window.
+    LIMIT_FIXED = "limit" "limit_fixed";
+    /// Takes from a limit counted in two weighed windows.
+    LIMIT_SLIDING = "limit" "limit_sliding";
+    /// Takes from a limit that remembers each take.
+    LIMIT_LOG = "limit" "limit_log";
+    /// Forgets what was taken.
+    LIMIT_RESET = "limit_reset";
     /// Takes a lock.
     LOCK_ACQUIRE = "lock" "lock_acquire";
     /// Prolongs a lock.

@@ -8,7 +8,7 @@ use cache_core::memory::Memory;
 use cache_core::recipe::counter::CounterStore;
 use cache_core::recipe::session::SessionStore;
 use cache_core::recipe::value::ValueStore;
-use cache_core::testkit::recipe::{Case, counter, lock, session, value};
+use cache_core::testkit::recipe::{Case, counter, limit, lock, session, value};
 use cache_redis::testkit::{Cluster, Server};
 use cache_strata::Redis;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -54,6 +54,7 @@ fn tests(runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
     let mut tests = Vec::new();
     recipe!(tests, runtime, stores, "value": value::CASES, dyn ValueStore);
     recipe!(tests, runtime, stores, "counter": counter::CASES, dyn CounterStore);
+    recipe!(tests, runtime, stores, "limit": limit::CASES, dyn limit::Subject);
     recipe!(tests, runtime, stores, "lock": lock::CASES, dyn lock::Subject);
     recipe!(tests, runtime, stores, "session": session::CASES, dyn SessionStore);
     tests

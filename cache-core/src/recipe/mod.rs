@@ -6,18 +6,21 @@
 //! swaps the store in one line, and both pass the same suite (`testkit::recipe`).
 //!
 //! * [`counter`]: integers with limits: increment up to a limit, deduct stock, transfer, compare-and-swap.
+//! * [`limit`]: rate limits: gcra, windows, a log; what may happen now and when again.
 //! * [`lock`]: one holder at a time, with a fence.
 //! * [`session`]: what a web application remembers of its visitors.
 //! * [`value`]: typed values: compare-and-swap, get-and-set, set-if-absent.
 
 pub mod counter;
 mod expiry;
+pub mod limit;
 pub mod lock;
 pub mod session;
 pub mod value;
 
 pub use counter::Counters;
 pub use expiry::Expiry;
+pub use limit::{Limit, Limits};
 pub use lock::Locks;
 pub use session::Sessions;
 pub use value::Values;
