@@ -131,6 +131,18 @@ scripts! {
     SESSION_END_ALL = "time" "sessions" "session_end_all";
     /// Reads the sessions of a place.
     SESSION_LIST = "time" "sessions" "session_list";
+    /// Sets a score.
+    BOARD_PUT = "board_put";
+    /// Adds to a score.
+    BOARD_RAISE = "board_raise";
+    /// A member's place.
+    BOARD_STANDING = "board" "board_standing";
+    /// Members by rank.
+    BOARD_RANKED = "board" "board_ranked";
+    /// A member and those beside it.
+    BOARD_AROUND = "board" "board_around";
+    /// Members by score.
+    BOARD_BETWEEN = "board" "board_between";
 }
 
 impl Script {

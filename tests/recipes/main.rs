@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use cache_core::memory::Memory;
 use cache_core::recipe::counter::CounterStore;
+use cache_core::recipe::leaderboard::BoardStore;
 use cache_core::recipe::session::SessionStore;
 use cache_core::recipe::value::ValueStore;
-use cache_core::testkit::recipe::{Case, counter, limit, lock, session, value};
+use cache_core::testkit::recipe::{Case, counter, leaderboard, limit, lock, session, value};
 use cache_redis::testkit::{Cluster, Server};
 use cache_strata::Redis;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -56,6 +57,7 @@ fn tests(runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
     recipe!(tests, runtime, stores, "counter": counter::CASES, dyn CounterStore);
     recipe!(tests, runtime, stores, "limit": limit::CASES, dyn limit::Subject);
     recipe!(tests, runtime, stores, "lock": lock::CASES, dyn lock::Subject);
+    recipe!(tests, runtime, stores, "leaderboard": leaderboard::CASES, dyn BoardStore);
     recipe!(tests, runtime, stores, "session": session::CASES, dyn SessionStore);
     tests
 }

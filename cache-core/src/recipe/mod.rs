@@ -6,6 +6,7 @@
 //! swaps the store in one line, and both pass the same suite (`testkit::recipe`).
 //!
 //! * [`counter`]: integers with limits: increment up to a limit, deduct stock, transfer, compare-and-swap.
+//! * [`leaderboard`]: members in the order of their scores.
 //! * [`limit`]: rate limits: gcra, windows, a log; what may happen now and when again.
 //! * [`lock`]: one holder at a time, with a fence.
 //! * [`session`]: what a web application remembers of its visitors.
@@ -13,14 +14,18 @@
 
 pub mod counter;
 mod expiry;
+pub mod leaderboard;
 pub mod limit;
 pub mod lock;
 pub mod session;
 pub mod value;
+mod window;
 
 pub use counter::Counters;
 pub use expiry::Expiry;
+pub use leaderboard::Leaderboards;
 pub use limit::{Limit, Limits};
 pub use lock::Locks;
 pub use session::Sessions;
 pub use value::Values;
+pub use window::Window;

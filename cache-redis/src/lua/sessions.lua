@@ -4,12 +4,13 @@
 -- anything is written.
 local I,D=KEYS[1],KEYS[2]
 local NOW=now()
-local INDEXED=redis.call('ZCARD',I)
-redis.call('HLEN',D)
--- drops what has ended
+local INDEXED,KEPT=redis.call('ZCARD',I),redis.call('HLEN',D)
+-- drops what has ended; writes only then, since after one write full memory refuses a script nothing more
 local function trim()
-  if INDEXED==0 then redis.call('DEL',D) end
-  for _,name in ipairs(redis.call('ZRANGEBYSCORE',I,'-inf',text(NOW))) do redis.call('HDEL',D,name) end
+  if INDEXED==0 and KEPT>0 then redis.call('DEL',D) end
+  local dead=redis.call('ZRANGEBYSCORE',I,'-inf',text(NOW))
+  if #dead==0 then return end
+  for _,name in ipairs(dead) do redis.call('HDEL',D,name) end
   redis.call('ZREMRANGEBYSCORE',I,'-inf',text(NOW))
 end
 -- what a live session holds, and when it ends

@@ -2,5 +2,6 @@
 //! another call finds there, deletes or lets expire is the same.
 
 mod counter;
+mod leaderboard;
 mod session;
 mod value;

@@ -1,6 +1,7 @@
 //! The suites of the recipes: for each a table of promises, run over any store that has the recipe.
 
 pub mod counter;
+pub mod leaderboard;
 pub mod limit;
 pub mod lock;
 pub mod session;
