@@ -21,6 +21,7 @@ pub struct TieredBuilder {
     options: Options,
     clock: Clock,
     monitor: Option<u32>,
+    heat: Option<u32>,
 }
 
 impl Default for TieredBuilder {
@@ -34,6 +35,7 @@ impl Default for TieredBuilder {
             options: Options::default(),
             clock: Clock::system(),
             monitor: None,
+            heat: None,
         }
     }
 }
@@ -128,6 +130,13 @@ impl TieredBuilder {
         self
     }
 
+    /// Counts which keys are hit most, by one near hit in `one_in`, for [`export`](crate::Cache::export): of at most 16,384
+    /// keys, so a few MB. Default: off; 100 is a good start.
+    pub fn track_heat(mut self, one_in: u32) -> Self {
+        self.heat = Some(one_in);
+        self
+    }
+
     /// The clock that everything reads. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -139,7 +148,7 @@ impl TieredBuilder {
     /// # Errors
     /// `Config` that lists every mistake; what the far store says if it can't be subscribed to.
     pub async fn build(self) -> Result<Tiered> {
-        let Self { near, far, packing, namespace, buckets, options, clock, monitor } = self;
+        let Self { near, far, packing, namespace, buckets, options, clock, monitor, heat } = self;
         let mut found = Vec::new();
         if let Err(error) = check_name("namespace", &namespace) {
             found.push(error.message().to_owned());
@@ -160,6 +169,9 @@ impl TieredBuilder {
         }
         if monitor == Some(0) {
             found.push("monitor samples one hit in 0; it must be at least 1".to_owned());
+        }
+        if heat == Some(0) {
+            found.push("track_heat samples one hit in 0; it must be at least 1".to_owned());
         }
         let heard = far.as_ref().is_none_or(|far| far.bus().is_some());
         match options.incoherent {
@@ -197,7 +209,8 @@ impl TieredBuilder {
         }
         all_mistakes(&found)?;
         let engine =
-            Engine::start(Setup { near, far, packing, namespace, lines: buckets, options, clock, monitor }).await?;
+            Engine::start(Setup { near, far, packing, namespace, lines: buckets, options, clock, monitor, heat })
+                .await?;
         Ok(Tiered::new(engine))
     }
 }

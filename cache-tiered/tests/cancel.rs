@@ -267,6 +267,17 @@ const CALLS: &[(&str, Call)] = calls! {
     },
     "invalidate_tag" => |s| s.here.invalidate_tag("t").await,
     "clear" => |s| s.here.clear().await,
+    "warm_up" => |s| s.cache.warm_up(&["k", "l"]).await,
+    "warm_up_or_load" => |s| {
+        let load = |keys: Vec<&'static str>| async move {
+            Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, "v1".to_owned())).collect::<Vec<_>>())
+        };
+        s.cache.warm_up_or_load(&["k", "l"], load).await
+    },
+    "import" => |s| {
+        let list = s.other.export(10);
+        s.cache.import(&list).await
+    },
     "close" => |s| s.here.close().await,
     "build" => |s| {
         let far = Chaos::new(s.memory.clone());

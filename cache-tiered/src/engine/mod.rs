@@ -12,6 +12,7 @@ mod far;
 mod floors;
 mod fresh;
 mod guard;
+mod heat;
 mod install;
 mod load;
 mod monitor;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
+pub(crate) use self::batch::join_all;
 pub(crate) use self::far::Far;
 use self::floors::Floors;
 use self::guard::Holds;

@@ -1,5 +1,6 @@
 //! Watching the bound in production: sampled near hits are compared with the far store (the idea of Meta's Polaris).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cache_core::observe::Metric;
@@ -7,13 +8,21 @@ use cache_core::{Entry, Header, Stamp, State};
 use tokio::sync::mpsc;
 
 use super::Engine;
+use super::heat::Heat;
 
 /// How many sampled hits may wait to be looked at; more are not sampled.
 const WAITING: usize = 64;
 
-/// Where sampled hits go.
+/// What looks at near hits, where anything does.
 #[derive(Debug)]
 pub(crate) struct Monitor {
+    compare: Option<Compare>,
+    heat: Option<Heat>,
+}
+
+/// Where sampled hits go to be compared.
+#[derive(Debug)]
+struct Compare {
     one_in: u32,
     samples: mpsc::Sender<Sample>,
 }
@@ -26,14 +35,37 @@ pub(crate) struct Sample {
 }
 
 impl Monitor {
-    /// A monitor that samples one hit in `one_in`, and what it samples.
-    pub(crate) fn new(one_in: u32) -> (Self, mpsc::Receiver<Sample>) {
-        let (samples, receiver) = mpsc::channel(WAITING);
-        (Self { one_in, samples }, receiver)
+    /// A monitor that compares one hit in so many, and counts the heat of one in so many; and what is to be compared.
+    pub(crate) fn new(compare: Option<u32>, heat: Option<u32>) -> (Option<Self>, Option<mpsc::Receiver<Sample>>) {
+        let (compare, receiver) = compare
+            .map(|one_in| {
+                let (samples, receiver) = mpsc::channel(WAITING);
+                (Compare { one_in, samples }, receiver)
+            })
+            .unzip();
+        let heat = heat.map(Heat::new);
+        let watches = compare.is_some() || heat.is_some();
+        (watches.then_some(Self { compare, heat }), receiver)
     }
 
     /// Maybe samples a hit. Never waits.
     pub(crate) fn see(&self, near_key: &str, entry: &Entry) {
+        if let Some(heat) = &self.heat {
+            heat.see(near_key);
+        }
+        if let Some(compare) = &self.compare {
+            compare.see(near_key, entry);
+        }
+    }
+
+    /// How often sampled keys were hit.
+    pub(crate) fn heat(&self) -> HashMap<Box<str>, u32> {
+        self.heat.as_ref().map(Heat::counts).unwrap_or_default()
+    }
+}
+
+impl Compare {
+    fn see(&self, near_key: &str, entry: &Entry) {
         if fastrand::u32(..self.one_in) == 0 {
             let sample = Sample { near_key: near_key.to_owned(), stamp: entry.header().stamp };
             // while many wait, the next ones are not sampled

@@ -299,6 +299,20 @@ impl Engine {
         Ok(true)
     }
 
+    /// Lets the far store begin its records of generations, if it has none: what is stored before they begin can't be
+    /// judged by a process that comes later. If it can't be done now, the first question does it.
+    pub(super) async fn open_generations(&self) {
+        let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else { return };
+        let (period, span) = self.period();
+        let epoch = self.track(0).epoch();
+        let asked = bus.generations(&self.lines[0].names, &[envelope::ALL], period, span);
+        if let Ok(answer) = far.call(&self.clock, &self.counters, asked).await {
+            let mut track = self.track(0);
+            track.learn(epoch, &[envelope::ALL], &answer);
+            self.lines[0].view.publish(&track);
+        }
+    }
+
     /// Whether the tags still stand, asking the far store where this process can't know.
     pub(crate) async fn tags_valid(&self, header: &Header, tags: &[u64]) -> Result<bool> {
         loop {

@@ -29,16 +29,18 @@ pub(crate) struct Setup {
     pub(crate) clock: Clock,
     /// One near hit in so many is compared with the far store.
     pub(crate) monitor: Option<u32>,
+    /// The heat of one near hit in so many is counted.
+    pub(crate) heat: Option<u32>,
 }
 
 impl Engine {
     /// Starts an engine. With a far store that can be heard: subscribes first, then beats, so that nothing is read
     /// before it is known what was missed.
     pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { near, far, packing, namespace, lines, options, clock, monitor } = setup;
+        let Setup { near, far, packing, namespace, lines, options, clock, monitor, heat } = setup;
         let names = Names::new(&namespace, lines);
         let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
-        let (monitor, samples) = monitor.filter(|_| heard).map(Monitor::new).unzip();
+        let (monitor, samples) = Monitor::new(monitor.filter(|_| heard), heat);
         let states = (0..lines).map(|index| {
             let track = if heard { Track::new(options.bound) } else { Track::local() };
             LineState {
@@ -83,6 +85,7 @@ impl Engine {
         for line in 0..self.lines.len() {
             self.beat(line).await;
         }
+        self.open_generations().await;
         if let Some(listener) = listener {
             self.spawn(Arc::clone(self).listen(listener));
         }
