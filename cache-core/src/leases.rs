@@ -23,9 +23,9 @@ pub enum Lease {
     Granted,
     /// Somebody filled the key meanwhile, or it holds bytes that aren't ours.
     Found(Found),
-    /// Another loader holds the lease.
+    /// Another loader holds the lease, or nobody does and the key [rests](Leases::rest).
     Held {
-        /// Its token.
+        /// Its token; [`Stamp::NONE`] for a key that rests.
         holder: Stamp,
         /// The time until it may be taken over.
         left: Duration,
@@ -124,6 +124,11 @@ pub trait Leases: Send + Sync {
     /// Gives the lease back unfilled: removes it (a stale value stays, without lease) and wakes flagged waiters.
     /// `false` if `token` no longer holds it.
     async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool>;
+
+    /// Gives the lease back after a load that failed: a stale value stays, without lease, and rests: nobody is granted
+    /// its lease for `span`, or until the key is changed. A bare lease is removed, as by [`release`](Self::release).
+    /// Wakes flagged waiters. `false` if `token` no longer holds the lease.
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, channel: &str) -> Result<bool>;
 
     /// Removes bytes that aren't ours: deletes `key` if it still holds exactly `seen`.
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool>;

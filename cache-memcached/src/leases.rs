@@ -174,6 +174,25 @@ impl Leases for Memcached {
         .await
     }
 
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, _channel: &str) -> Result<bool> {
+        self.run("rest", async |attempt| {
+            check_key(key)?;
+            let span = check_ttl(span)?;
+            self.edit(key, attempt, |held| {
+                let Some((item, header)) = held.and_then(|item| Some((item, holds(item, token)?))) else {
+                    return Ok(Edit::Leave(false));
+                };
+                let rested = Header { soft_exp: self.time().now_ms().saturating_add(span), ..unleased(header) };
+                Ok(match header.state {
+                    State::Lease => Edit::Remove(true),
+                    _ => Edit::Store(rewritten(&rested, &item.value), Until::Before, true),
+                })
+            })
+            .await
+        })
+        .await
+    }
+
     async fn lease_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<Lease>> {
         join_all(claims.iter().map(|claim| self.lease(claim.key, claim.token, span))).await
     }

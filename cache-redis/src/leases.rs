@@ -88,6 +88,13 @@ impl Leases for Redis {
         call.run(self.link(), "release").await
     }
 
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, channel: &str) -> Result<bool> {
+        checked(key, "rest")?;
+        let span = millis(span, "rest")?;
+        let call = script::REST.on(&[key]).arg(&token.to_bytes()[..]).arg(channel).arg(self.link().publish()).arg(span);
+        call.run(self.link(), "rest").await
+    }
+
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
         checked(key, "discard")?;
         script::CAD.on(&[key]).arg(&seen[..]).run(self.link(), "discard").await

@@ -64,6 +64,8 @@ scripts! {
     REFRESH = "look" "refresh";
     /// Gives a lease back.
     RELEASE = "look" "held" "patch" "wake" "bare" "release";
+    /// Gives a lease back and keeps others from it for a while.
+    REST = "look" "held" "time" "patch" "wake" "bare" "rest";
     /// Deletes keys; this and the next six number and publish what they do.
     DELETE = "seq" "delete" "publish";
     /// Keeps values as fallbacks.

@@ -35,6 +35,10 @@ pub enum StaleReason {
     Unconfirmed,
     /// The value kept changing while it was loaded, until the load's deadline.
     Contended,
+    /// It is past its ttl or expired, and the load of its successor failed, here or in another process.
+    LoadFailed,
+    /// It is past its ttl or expired, and the load of its successor is late; the load goes on in the background.
+    SoftTimeout,
 }
 
 /// A value and what is known about it. `value` is `None` for a remembered "there is nothing".

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cache_core::{Error, ErrorKind, Stamp, Tick};
+use cache_core::{Entry, Error, ErrorKind, Stamp, Tick};
 use foldhash::fast::{FixedState, RandomState};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -61,6 +61,10 @@ pub(crate) struct Flight {
     doubted: AtomicBool,
     /// Whether it ended as the current flight and, had it something to install, installed it.
     settled: AtomicBool,
+    /// Whether it goes on without callers: one was served a fallback meanwhile.
+    lasting: AtomicBool,
+    /// What the far store held for the key, past its time.
+    fallback: OnceLock<Arc<Entry>>,
     stage: Mutex<Stage>,
     /// Rung when the stage changed. Callers wake in the order in which they came: a simulation replays it.
     moved: Notify,
@@ -148,6 +152,26 @@ impl Flight {
         }
     }
 
+    /// What the far store held for the key when the flight asked it, past its time; not yet judged.
+    pub(crate) fn fallback(&self) -> Option<&Arc<Entry>> {
+        self.fallback.get()
+    }
+
+    pub(crate) fn set_fallback(&self, entry: Arc<Entry>) {
+        // the first look counts
+        let _ = self.fallback.set(entry);
+    }
+
+    /// The flight goes on when its callers leave.
+    pub(crate) fn outlast(&self) {
+        self.lasting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ended as the current flight.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         matches!(*self.stage(), Stage::Ended(_))
     }
@@ -225,6 +249,8 @@ impl Flights {
             callers: AtomicUsize::new(1),
             doubted: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            lasting: AtomicBool::new(false),
+            fallback: OnceLock::new(),
             stage: Mutex::new(Stage::Reading),
             moved: Notify::new(),
             wake: Notify::new(),
@@ -292,6 +318,11 @@ impl Flights {
         may
     }
 
+    /// Whether the flight is the current one of `key`.
+    pub(crate) fn is_current(&self, key: &str, flight: &Flight) -> bool {
+        self.shard(key).current(key).is_some_and(|current| current.id == flight.id)
+    }
+
     /// How many flights are current.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
@@ -348,7 +379,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// Whether the flight was contested when it was joined, and did not settle.
     pub(crate) fn lost(&self) -> bool {
-        self.contested && !self.flight.settled.load(Ordering::Acquire)
+        self.contested && !self.flight.has_settled()
     }
 
     /// Waits for the end.
@@ -388,7 +419,7 @@ impl Drop for Seat {
         // under the lock, so that nobody joins between the count and the unlinking
         let mut shard = self.flights.shard(&self.key);
         let last = self.flight.callers.fetch_sub(1, Ordering::Relaxed) == 1;
-        if !last || self.flight.is_over() {
+        if !last || self.flight.is_over() || self.flight.lasting.load(Ordering::Relaxed) {
             return;
         }
         shard.settle(&*self.key, self.flight.id, self.flight.epoch, None);

@@ -240,7 +240,7 @@ async fn a_panicking_loader_is_an_error_for_everybody_and_leaves_no_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_loader_does_not_hold_its_key_past_the_deadline() {
     let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap();
-    let policy = Policy::minutes(5).hard_timeout(Duration::from_secs(3));
+    let policy = Policy::minutes(5).hard_timeout(Duration::from_secs(3)).backoff(None);
     let cache = tiered.cache::<String>("names").codec(Raw).policy(policy).build().unwrap();
     let hang = || std::future::pending::<Result<String, std::io::Error>>();
     let error = cache.get_or_load("k", hang).await.unwrap_err();

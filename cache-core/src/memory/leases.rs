@@ -137,6 +137,22 @@ impl Leases for Memory {
         })
     }
 
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, channel: &str) -> Result<bool> {
+        self.run("rest", |store| {
+            check_key(key)?;
+            let span = check_ttl(span)?;
+            let Some((header, frame)) = held(store, key, token)? else { return Ok(false) };
+            if header.state == State::Lease {
+                store.remove(key);
+            } else {
+                let soft_exp = store.unix_ms().saturating_add(span);
+                store.rewrite(key, &Header { soft_exp, ..unleased(header) }, &frame);
+            }
+            wake(store, key, &header, channel);
+            Ok(true)
+        })
+    }
+
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
         self.run("discard", |store| {
             check_key(key)?;

@@ -76,7 +76,7 @@ impl Engine {
             return Ok(Some(near(entry)));
         }
         let found = self.read_far(at, space).await?;
-        self.purge(&at.near, Cause::Own);
+        self.drop_near(&at.near, Cause::Own);
         Ok(found.map(|entry| Served::fresh(entry, Tier::Far)))
     }
 }

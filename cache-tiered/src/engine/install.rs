@@ -19,9 +19,11 @@ impl Engine {
     /// flight, still current, confirms it in the critical section that unlinks the flight. A purge takes the same
     /// lock to detach, then removes: so an entry is either confirmed before the purge, and removed by it, or never.
     /// For the same reason an entry is put once: one that was confirmed and put again could follow its purge.
+    ///
+    /// An entry past its deadline is installed as a fallback.
     pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let now = self.clock.now();
-        let keeps = entry.weight(at.near.len()) <= policy.near_max && now < entry.deadline();
+        let keeps = entry.weight(at.near.len()) <= policy.near_max && now < entry.kept();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };
@@ -54,6 +56,15 @@ impl Engine {
         self.settle(at, flight, None, |_| {});
     }
 
+    /// Ends a flight whose load failed: its callers are told an error, or the fallback that it found, which then stands
+    /// near for the next ones.
+    pub(crate) fn conclude_failed(&self, at: &Where, flight: &Flight, policy: &Policy) {
+        match flight.fallback().filter(|_| policy.fail_safe.is_some() && self.options.incoherent.is_none()) {
+            Some(entry) => self.conclude(at, flight, entry, policy),
+            None => self.conclude_empty(at, flight),
+        }
+    }
+
     /// Ends a flight that loaded while the far store could not be asked: the entry may be served for the outage
     /// window, marked, and belongs to no epoch.
     pub(crate) fn conclude_unconfirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
@@ -81,8 +92,14 @@ impl Engine {
         may
     }
 
-    /// Drops a key from this process: its flight is detached, then its entry removed.
+    /// Forgets a key that was changed: in this process there is nothing left of it.
     pub(crate) fn purge(&self, near_key: &str, cause: Cause) {
+        self.drop_near(near_key, cause);
+        self.pauses.clear(near_key);
+    }
+
+    /// Drops a key from this process: its flight is detached, then its entry removed.
+    pub(crate) fn drop_near(&self, near_key: &str, cause: Cause) {
         if cause.detaches() {
             self.flights.detach(near_key);
         }

@@ -1,13 +1,14 @@
 //! Loading: the lease, the loader, the fill.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, Wait, check_value};
+use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, State, Wait, check_value};
 
-use super::read::Probe;
+use super::read::{Probe, ReadToLoad};
 use super::trust::Footing;
 use super::{Engine, Far, Shift, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
@@ -32,6 +33,8 @@ enum Round {
     Granted(Held),
     /// A guarded write is under way.
     Barred,
+    /// Another process's load failed: nobody is to load for this long.
+    Resting(Duration),
     /// Look again.
     Again,
 }
@@ -94,12 +97,16 @@ impl Drop for Held {
         }
         let (engine, at, token) = (Arc::clone(&self.engine), self.at.clone(), self.token);
         let shift = engine.work.begin();
+        let rest = engine.pauses.active(&at.near, engine.clock.now()).map(|(_, left)| left);
         let release = async move {
             let _shift = shift;
             if let Some(far) = &engine.far {
                 let channel = &engine.line(&at).names.channel;
                 // a lease that can't be given back runs out by itself
-                let _ = far.leases().release(&at.far, token, channel).await;
+                let _ = match rest {
+                    Some(left) => far.leases().rest(&at.far, token, left, channel).await,
+                    None => far.leases().release(&at.far, token, channel).await,
+                };
             }
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -130,6 +137,8 @@ impl Engine {
         }
         let mut loader = Some(loader);
         let mut missed = false;
+        // what is past its time is for callers that want no more than the namespace promises
+        let may_fall_back = since.is_none() && space.policy.fail_safe.is_some();
         loop {
             let suspect = match self.probe_for(near_key, space) {
                 Probe::Hit(entry, freshness) if since.is_none() => {
@@ -138,6 +147,9 @@ impl Engine {
                 Probe::Suspect(entry) => Some(entry),
                 Probe::Hit(..) | Probe::Miss => None,
             };
+            if may_fall_back && let Some(served) = self.paused(near_key, space) {
+                return Ok(served);
+            }
             let at = self.place(near_key)?;
             let footing = if self.hears() { self.footing(at.line).await } else { Footing::Trusted };
             if footing == Footing::CutOff
@@ -149,20 +161,27 @@ impl Engine {
             let outcome = match self.board(&at, true, since) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
-                    let outcome = self.accept(&at, &seat, seat.ended().await);
-                    if !seat.flight.loads && matches!(outcome, Outcome::Done(None) | Outcome::Failed(_)) {
-                        // it only read; what it missed is loaded by a flight of our own
-                        missed = matches!(outcome, Outcome::Done(None));
-                        Outcome::Abandoned
-                    } else {
-                        outcome
+                    match self.patient(&at, &seat, space, may_fall_back).await {
+                        Err(fallback) => Outcome::Done(Some(fallback)),
+                        Ok(outcome) => {
+                            let outcome = self.accept(&at, &seat, outcome);
+                            if !seat.flight.loads && matches!(outcome, Outcome::Done(None) | Outcome::Failed(_)) {
+                                // it only read; what it missed is loaded by a flight of our own, which needs to see a
+                                // fallback for itself
+                                missed = matches!(outcome, Outcome::Done(None)) && space.policy.fail_safe.is_none();
+                                Outcome::Abandoned
+                            } else {
+                                self.or_fallback(&at, &seat.flight, space, may_fall_back, outcome)
+                            }
+                        }
                     }
                 }
                 Boarding::Leads(lead) => {
                     let Some(loader) = loader.take() else {
                         return Err(Error::new(ErrorKind::Loader, "the load was cancelled"));
                     };
-                    self.lead(&at, lead, space, loader, footing, missed, suspect).await
+                    let call = Call { space, far_works: footing == Footing::Trusted, missed, may_fall_back };
+                    self.lead(&at, lead, &call, loader, suspect).await
                 }
             };
             match outcome {
@@ -184,34 +203,52 @@ impl Engine {
     }
 
     /// Drives a flight: the read phase in the caller (a far hit needs no task), the rest in a task of its own.
-    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them again")]
     async fn lead(
         self: &Arc<Self>,
         at: &Where,
         mut lead: Lead,
-        space: &Arc<Space>,
+        call: &Call<'_>,
         loader: Loader,
-        footing: Footing,
-        missed: bool,
         suspect: Option<Arc<Entry>>,
     ) -> Outcome {
+        let Call { space, far_works, missed, may_fall_back } = *call;
         let flight = Arc::clone(lead.flight());
-        let mut far_works = footing == Footing::Trusted && self.far.is_some();
+        let mut far_works = far_works && self.far.is_some();
+        let mut rest = Duration::ZERO;
         if far_works && !missed {
-            match self.read_phase(at, space, suspect).await {
-                Ok(Some(found)) => return self.end_read(at, lead, space, Ok(Some(found))),
-                Ok(None) => {}
+            match self.read_to_load(at, &flight, space, suspect).await {
+                Ok(ReadToLoad::Found(entry, tier)) => {
+                    return self.end_read(at, lead, space, Ok(Some((entry, tier))));
+                }
+                Ok(ReadToLoad::Missed(left)) => rest = left,
                 Err(error) if error.kind() == ErrorKind::Invalid => return self.end_read(at, lead, space, Err(error)),
                 Err(_) => far_works = false,
             }
+        }
+        if let Some(error) = self.held_back(at, &flight, &space.policy, rest) {
+            self.conclude_failed(at, &flight, &space.policy);
+            lead.end(Outcome::Failed(error.clone()));
+            return self.or_fallback(at, &flight, space, may_fall_back, Outcome::Failed(error));
         }
         flight.missed();
         let task = LoadTask::new(self, at.clone(), Arc::clone(&flight), space);
         let handle = tokio::spawn(task.run(loader, far_works));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
-        lead.seat.ended().await
+        match self.patient(at, &lead.seat, space, may_fall_back).await {
+            Err(fallback) => Outcome::Done(Some(fallback)),
+            Ok(outcome) => self.or_fallback(at, &flight, space, may_fall_back, outcome),
+        }
     }
+}
+
+/// What a caller that leads a flight wants and knows.
+struct Call<'a> {
+    space: &'a Arc<Space>,
+    far_works: bool,
+    /// Whether the far store has just said that it does not hold the key.
+    missed: bool,
+    may_fall_back: bool,
 }
 
 /// A flight's task from the miss on.
@@ -221,33 +258,59 @@ pub(super) struct LoadTask {
     pub(super) flight: Arc<Flight>,
     space: Arc<Space>,
     ended: bool,
+    /// Whether its failure is noted.
+    noted: AtomicBool,
     _shift: Shift,
 }
 
 impl LoadTask {
     pub(super) fn new(engine: &Arc<Engine>, at: Where, flight: Arc<Flight>, space: &Arc<Space>) -> Self {
         let shift = engine.work.begin();
-        Self { engine: Arc::clone(engine), at, flight, space: Arc::clone(space), ended: false, _shift: shift }
+        Self {
+            engine: Arc::clone(engine),
+            at,
+            flight,
+            space: Arc::clone(space),
+            ended: false,
+            _shift: shift,
+            noted: AtomicBool::new(false),
+        }
     }
 
     pub(super) async fn run(self, loader: Loader, far_works: bool) {
         let deadline = self.space.policy.timeouts.hard;
-        let loaded = tokio::select! {
-            biased;
-            loaded = tokio::time::timeout(deadline, self.body(loader, far_works)) => {
-                loaded.unwrap_or_else(|_| Err(late(deadline)))
-            }
-            closed = self.engine.work.cancelled() => Err(closed),
+        let loaded = {
+            let body = tokio::time::timeout(deadline, self.body(loader, far_works));
+            tokio::pin!(body);
+            let loaded = tokio::select! {
+                biased;
+                loaded = &mut body => loaded.unwrap_or_else(|_| Err(late(deadline))),
+                closed = self.engine.work.cancelled() => Err(closed),
+            };
+            // before the lease is given back: how long it rests hangs on it
+            let _ = loaded.as_ref().inspect_err(|error| self.failed(error));
+            loaded
         };
         self.finish(loaded);
+    }
+
+    /// Notes that the load failed. A lease that is given back later rests.
+    pub(super) fn failed(&self, error: &Error) {
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            self.engine.note_failure(&self.at, &self.flight, &self.space, error);
+        }
     }
 
     /// Ends the flight with what its load came to.
     pub(super) fn finish(mut self, loaded: Result<Served>) {
         let outcome = match loaded {
-            Ok(served) => Outcome::Done(Some(served)),
+            Ok(served) => {
+                self.engine.pauses.clear(&self.at.near);
+                Outcome::Done(Some(served))
+            }
             Err(error) => {
-                self.engine.conclude_empty(&self.at, &self.flight);
+                self.failed(&error);
+                self.engine.conclude_failed(&self.at, &self.flight, &self.space.policy);
                 Outcome::Failed(error)
             }
         };
@@ -312,6 +375,11 @@ impl LoadTask {
                 Ok(Round::Found(entry, tier)) => return Ok(self.serve(entry, tier)),
                 Ok(Round::Granted(held)) => return self.fill(far, held, loader).await,
                 Ok(Round::Barred) => return self.barred(loader).await,
+                Ok(Round::Resting(left)) if self.flight.fallback().is_some() => {
+                    return Err(self.engine.rested(&self.at, left));
+                }
+                // whom its fallback does not serve can't wait for so long
+                Ok(Round::Resting(_)) => self.unrest(far).await?,
                 Ok(Round::Again) => {}
                 Err(_) => return self.cut_off(loader).await,
             }
@@ -338,11 +406,25 @@ impl LoadTask {
                     Round::Again
                 }
             },
+            Lease::Held { holder: Stamp::NONE, left } => Round::Resting(left),
             Lease::Held { holder, .. } => {
                 self.wait(far, holder).await?;
                 Round::Again
             }
         })
+    }
+
+    /// Removes a value that rests, so that the key can be loaded.
+    async fn unrest(&self, far: &Far) -> Result<()> {
+        let engine = &self.engine;
+        let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await?;
+        if let Some(found) = found
+            && Header::parse(&found.frame).is_ok_and(|h| h.state == State::Stale && h.stamp == Stamp::NONE)
+        {
+            let discard = far.leases().discard(&self.at.far, &found.frame);
+            far.call(&engine.clock, &engine.counters, discard).await?;
+        }
+        Ok(())
     }
 
     /// Waits for another holder of the lease: until a message, or a jittered moment later.
@@ -364,9 +446,15 @@ impl LoadTask {
     async fn fill(&self, far: &Far, held: Held, loader: Loader) -> Result<Served> {
         let engine = &self.engine;
         let s0 = self.s0();
-        let produced = self.renewing(far, &held, self.produce(loader)).await?;
+        let produced = self.renewing(far, &held, self.produce(loader)).await.inspect_err(|error| self.failed(error))?;
         let (entry, packed) = self.packed(far, held.token, produced, s0);
-        let Some((bytes, ttl)) = packed else { return Ok(self.bare(entry)) };
+        let Some((bytes, ttl)) = packed else {
+            if self.flight.fallback().is_some() {
+                // what the far store still holds is older
+                self.raise_floor();
+            }
+            return Ok(self.bare(entry));
+        };
         let channel = &engine.line(&self.at).names.channel;
         let fill = async {
             if broken(Mutation::NoCas) {

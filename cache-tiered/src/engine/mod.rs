@@ -8,6 +8,7 @@ mod change;
 mod close;
 mod driver;
 mod due;
+mod fallback;
 mod far;
 mod floors;
 mod fresh;
@@ -18,6 +19,7 @@ mod load;
 mod monitor;
 mod names;
 mod origin;
+mod pauses;
 mod put;
 mod read;
 mod recovery;
@@ -46,6 +48,7 @@ use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
 pub(crate) use self::origin::Gate;
 use self::origin::Gates;
+use self::pauses::Pauses;
 pub(crate) use self::read::{Look, Probe};
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
@@ -109,6 +112,7 @@ pub(crate) struct Engine {
     pub(crate) time: ServerTime,
     pub(crate) floors: Floors,
     pub(crate) holds: Holds,
+    pub(crate) pauses: Pauses,
     pub(crate) gates: Gates,
     /// Makes compare-and-put one step where there is only a near store.
     pub(crate) near_writes: Mutex<()>,

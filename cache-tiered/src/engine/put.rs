@@ -68,6 +68,7 @@ impl Engine {
     ) -> Applied {
         self.holds.lift(&at.near);
         self.flights.detach(&at.near);
+        self.pauses.clear(&at.near);
         if let Some(near) = &self.near {
             let now = self.clock.now();
             let entry = Arc::new(self.near_entry(frame, policy, now, ttl));

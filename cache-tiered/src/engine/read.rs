@@ -1,9 +1,10 @@
 //! Reading: the near probe, and the read phase of a flight.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{Entry, Found, Header, Result, State, envelope};
+use cache_core::{Entry, Found, Frame, Header, Result, Stamp, State, envelope};
 
 use super::trust::Footing;
 use super::{Engine, Where};
@@ -36,8 +37,17 @@ pub(crate) enum Look {
 /// What bytes from the far store turned out to be.
 enum Admitted {
     Usable(Arc<Entry>),
+    /// Past its time, but kept as a fallback; for how long yet nobody is to load the key.
+    Stale(Arc<Entry>, Duration),
     Miss,
     Junk,
+}
+
+/// What a flight that will load found in the far store.
+pub(super) enum ReadToLoad {
+    Found(Arc<Entry>, Tier),
+    /// Nothing to serve; for this long nobody is to load it.
+    Missed(Duration),
 }
 
 impl Engine {
@@ -104,7 +114,7 @@ impl Engine {
 
     /// Whether no tag of the entry was bumped since its load began, as far as this process knows.
     #[inline]
-    fn stands(&self, entry: &Entry) -> bool {
+    pub(super) fn stands(&self, entry: &Entry) -> bool {
         let s0 = entry.header().s0;
         s0 >= self.lines[0].view.cleared() && (entry.tags().is_empty() || self.tags_stand(s0, entry.tags()))
     }
@@ -232,6 +242,35 @@ impl Engine {
         Ok(self.read_far(at, space).await?.map(|entry| (entry, Tier::Far)))
     }
 
+    /// As [`read_phase`](Self::read_phase), for a flight that will load if there is nothing: what is past its time is
+    /// left with the flight. The time for which nobody is to load the key comes with a miss.
+    pub(super) async fn read_to_load(
+        &self,
+        at: &Where,
+        flight: &Flight,
+        space: &Space,
+        suspect: Option<Arc<Entry>>,
+    ) -> Result<ReadToLoad> {
+        if let Some(entry) = suspect
+            && self.revalidate(at, &entry).await?
+        {
+            return Ok(ReadToLoad::Found(entry, Tier::Near));
+        }
+        let Some(far) = &self.far else { return Ok(ReadToLoad::Missed(Duration::ZERO)) };
+        let sent = self.clock.now();
+        let Some(found) = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? else {
+            return Ok(ReadToLoad::Missed(Duration::ZERO));
+        };
+        match self.sift(at, &found, sent, space).await? {
+            Admitted::Usable(entry) => Ok(ReadToLoad::Found(entry, Tier::Far)),
+            Admitted::Stale(entry, rest) => {
+                flight.set_fallback(entry);
+                Ok(ReadToLoad::Missed(rest))
+            }
+            Admitted::Miss | Admitted::Junk => Ok(ReadToLoad::Missed(Duration::ZERO)),
+        }
+    }
+
     /// Reads the frame under a key; an entry if it may be served.
     pub(crate) async fn read_far(&self, at: &Where, space: &Space) -> Result<Option<Arc<Entry>>> {
         let Some(far) = &self.far else { return Ok(None) };
@@ -242,8 +281,7 @@ impl Engine {
         }
     }
 
-    /// What was found, as an entry, if it may be served. Junk is removed, so that a load can fill the key; so is a value
-    /// that may be older than what this process returned while it was cut off.
+    /// What was found, as an entry, if it may be served.
     pub(crate) async fn take(
         &self,
         at: &Where,
@@ -251,34 +289,71 @@ impl Engine {
         sent: cache_core::Tick,
         space: &Space,
     ) -> Result<Option<Arc<Entry>>> {
+        match self.sift(at, found, sent, space).await? {
+            Admitted::Usable(entry) => Ok(Some(entry)),
+            Admitted::Stale(..) | Admitted::Miss | Admitted::Junk => Ok(None),
+        }
+    }
+
+    /// What was found, judged. Junk is removed, so that a load can fill the key; so is a value that may be older than
+    /// what this process returned while it was cut off.
+    async fn sift(&self, at: &Where, found: &Found, sent: cache_core::Tick, space: &Space) -> Result<Admitted> {
         match self.admit(at, found, sent, space).await? {
-            Admitted::Usable(entry) if !self.floors.admits(&at.near, entry.header()) => {}
-            Admitted::Usable(entry) if (space.accepts)(&entry) => return Ok(Some(entry)),
-            Admitted::Usable(_) => self.counters.count(Metric::Undecodable),
+            Admitted::Usable(entry) | Admitted::Stale(entry, _) if !self.floors.admits(&at.near, entry.header()) => {}
+            Admitted::Usable(entry) | Admitted::Stale(entry, _) if !(space.accepts)(&entry) => {
+                self.counters.count(Metric::Undecodable);
+            }
             Admitted::Junk => self.counters.count(Metric::Malformed),
-            Admitted::Miss => return Ok(None),
+            judged => return Ok(judged),
         }
         if let Some(far) = &self.far {
             far.call(&self.clock, &self.counters, far.leases().discard(&at.far, &found.frame)).await?;
         }
-        Ok(None)
+        Ok(Admitted::Miss)
     }
 
     async fn admit(&self, at: &Where, found: &Found, sent: cache_core::Tick, space: &Space) -> Result<Admitted> {
         let Some(Ok(frame)) = self.far.as_ref().map(|far| far.packing().unpack(&at.far, &found.frame)) else {
             return Ok(Admitted::Junk);
         };
-        if !matches!(frame.header.state, State::Value | State::Negative) {
-            return Ok(Admitted::Miss);
-        }
         let left = self.time.left(&self.clock, sent, frame.header.soft_exp);
+        match frame.header.state {
+            State::Value | State::Negative if !left.is_zero() => {}
+            State::Value | State::Stale => return self.admit_stale(frame, found, left, sent, space).await,
+            State::Negative | State::Lease | State::Tombstone => return Ok(Admitted::Miss),
+        }
         // what the store returned was alive there, even if it says that less than a millisecond is left
-        let expired = left.is_zero();
         let left = found.left.map_or(left, |stored| stored.min(left));
-        if expired || !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
+        if !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
             return Ok(Admitted::Miss);
         }
         Ok(Admitted::Usable(Arc::new(self.near_entry(frame, &space.policy, sent, left))))
+    }
+
+    /// A value past its time, as a fallback: judged as a fresh one.
+    async fn admit_stale(
+        &self,
+        mut frame: Frame,
+        found: &Found,
+        left: Duration,
+        sent: cache_core::Tick,
+        space: &Space,
+    ) -> Result<Admitted> {
+        let Some(fail_safe) = space.policy.fail_safe.filter(|_| !frame.header.is_negative()) else {
+            return Ok(Admitted::Miss);
+        };
+        if !self.tags_valid(&frame.header, frame.tags.as_slice()).await? {
+            return Ok(Admitted::Miss);
+        }
+        let stale = frame.header.state == State::Stale;
+        // without a holder its time is that of a rest
+        let rest = if stale && frame.header.stamp == Stamp::NONE { left } else { Duration::ZERO };
+        if stale {
+            // a lease's token becomes the stamp of what its holder fills
+            frame.header.stamp = Stamp::NONE;
+        }
+        let kept = sent + found.left.unwrap_or(fail_safe.span);
+        Ok(Admitted::Stale(Arc::new(Entry::new(frame, sent).kept_until(kept)), rest))
     }
 
     /// Whether the far store still holds a near entry's stamp: 48 bytes instead of the value. Confirms nothing: only

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::monitor::Monitor;
+use super::pauses::Pauses;
 use super::recovery::Recovery;
 use super::{Engine, Far, Floors, Gates, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
@@ -64,6 +65,7 @@ impl Engine {
             time: ServerTime::default(),
             floors: Floors::default(),
             holds: Holds::default(),
+            pauses: Pauses::default(),
             gates: Gates::default(),
             near_writes: Mutex::new(()),
             counters: Counters::new(),

@@ -105,7 +105,6 @@ impl Engine {
             Wish::Store(produced) => {
                 let (frame, ttl) = self.updated(produced, entry.as_deref(), s0, space)?;
                 let ttl = self.far_ttl(&frame, ttl, &space.policy);
-                let ttl = self.far_ttl(&frame, ttl, &space.policy);
                 let bytes = far.packing().pack(&at.far, &frame)?;
                 check_value(bytes.len(), far.store().max_value())?;
                 self.swap(far, at, &held, bytes, ttl).await

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod batch;
+#[macro_use]
+pub(crate) mod freshness;
 
 use std::time::Duration;
 

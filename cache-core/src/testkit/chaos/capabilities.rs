@@ -61,6 +61,11 @@ impl<S: CacheService + ?Sized> Leases for Chaos<S> {
         self.faults.through(Op::Release, leases.release(key, token, channel)).await
     }
 
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, channel: &str) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Rest, leases.rest(key, token, span, channel)).await
+    }
+
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
         let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
         self.faults.through(Op::Discard, leases.discard(key, seen)).await

@@ -44,6 +44,7 @@ ops! {
     Fill "fill",
     Refresh "refresh",
     Release "release",
+    Rest "rest",
     Discard "discard",
     LeaseMany "lease_many",
     RenewMany "renew_many",

@@ -21,6 +21,8 @@ cases! { "leases", [Service, Leases]:
     "A stale value without a lease can't be filled, not even with no token." => a_stale_value_needs_a_lease,
     "`renew` prolongs the lease that a stale value carries and keeps the value." => renew_keeps_the_stale_value,
     "`release` keeps the stale value, without lease." => release_keeps_the_stale_value,
+    "`rest` keeps the stale value and keeps everybody from its lease, for its span at most." => a_rest_keeps_others_out,
+    "`rest` on a bare lease removes it." => a_rest_on_a_bare_lease_removes_it,
     "A lease on a tombstone is `Barred` until its hold has run out, then granted." => a_tombstone_bars,
     "Taking a lease on a stale value does not prolong the value." => a_lease_does_not_prolong_a_stale_value,
 }
@@ -116,6 +118,38 @@ async fn release_keeps_the_stale_value(t: Context) {
     assert_eq!(stale_payload(&t, &key).await, (Stamp::NONE, Bytes::from_static(b"old")));
     assert!(!t.fill(&key, TOKEN, "late").await);
     assert_eq!(t.lease(&key, RIVAL, SPAN).await, Lease::Granted, "the next loader need not wait");
+}
+
+async fn a_rest_keeps_others_out(t: Context) {
+    let (key, channel) = (t.key("k"), t.line().channel);
+    t.put(&key, &stale(value(RIVAL, "old"), Stamp::NONE, 0)).await;
+    assert_eq!(t.lease(&key, TOKEN, SPAN).await, Lease::Granted);
+    assert!(!t.leases().rest(&key, RIVAL, SPAN, &channel).await.unwrap(), "only its holder gives a lease back");
+    assert!(t.leases().rest(&key, TOKEN, SPAN, &channel).await.unwrap());
+    assert!(!t.leases().rest(&key, TOKEN, SPAN, &channel).await.unwrap(), "it is given back once");
+    match t.lease(&key, RIVAL, SPAN).await {
+        Lease::Held { holder: Stamp::NONE, left } => assert!(left > SPAN / 2 && left <= SPAN, "{left:?}"),
+        other => panic!("expected a rest, got {other:?}"),
+    }
+    assert_eq!(stale_payload(&t, &key).await, (Stamp::NONE, Bytes::from_static(b"old")));
+    for token in [TOKEN, RIVAL, Stamp::NONE] {
+        assert!(!t.fill(&key, token, "late").await, "filled with {token:?}");
+    }
+    let left = t.leases().read(&key).await.unwrap().unwrap().left;
+    assert!(left.is_none_or(|left| left > SPAN), "the rest shortened the value's own ttl to {left:?}");
+
+    let brief = t.key("brief");
+    t.put(&brief, &stale(value(RIVAL, "old"), Stamp::NONE, 0)).await;
+    assert_eq!(t.lease(&brief, TOKEN, SPAN).await, Lease::Granted);
+    assert!(t.leases().rest(&brief, TOKEN, BRIEF, &channel).await.unwrap());
+    eventually("the rest is over", async || t.lease(&brief, RIVAL, SPAN).await == Lease::Granted).await;
+}
+
+async fn a_rest_on_a_bare_lease_removes_it(t: Context) {
+    let (key, channel) = (t.key("k"), t.line().channel);
+    assert_eq!(t.lease(&key, TOKEN, SPAN).await, Lease::Granted);
+    assert!(t.leases().rest(&key, TOKEN, SPAN, &channel).await.unwrap());
+    assert_eq!(t.lease(&key, RIVAL, SPAN).await, Lease::Granted, "without a value there is nothing to rest on");
 }
 
 async fn a_tombstone_bars(t: Context) {

@@ -1,0 +1,152 @@
+//! Keys whose last load failed or is late, and until when they are left alone.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cache_core::{Error, Tick};
+
+use crate::answer::StaleReason;
+
+/// The most keys remembered; beyond it the first ones are forgotten, and may be tried again early.
+const MOST: usize = 10_000;
+
+/// The loads that failed in this process: one in a pause for each key, its error told to whoever asks meanwhile.
+///
+/// A pause counts from the failure. It ends early with a load that succeeds and with any change of the key.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses {
+    any: AtomicBool,
+    kept: Mutex<BTreeMap<Arc<str>, Pause>>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    until: Tick,
+    /// Failures in a row.
+    failures: u32,
+    why: Why,
+}
+
+/// Why a key is left alone.
+#[derive(Clone, Debug)]
+pub(crate) enum Why {
+    /// Its load failed.
+    Failed(Error),
+    /// Its load is late, and goes on.
+    Late,
+}
+
+impl Why {
+    pub(crate) const fn reason(&self) -> StaleReason {
+        match self {
+            Self::Failed(_) => StaleReason::LoadFailed,
+            Self::Late => StaleReason::SoftTimeout,
+        }
+    }
+}
+
+impl Pauses {
+    /// Notes at `now` that the load of `key` failed; `pause` is told how many failed in a row.
+    pub(crate) fn failed(&self, key: &Arc<str>, now: Tick, error: Error, pause: impl FnOnce(u32) -> Duration) {
+        let mut kept = self.lock();
+        let before = kept.get(key).map_or(0, |pause| pause.failures);
+        let failures = before.saturating_add(1);
+        let pause = Pause { until: now + pause(failures), failures, why: Why::Failed(error) };
+        self.keep(&mut kept, key, pause);
+    }
+
+    /// Notes that `key` is left alone until `until`, unless it is for longer.
+    pub(crate) fn rest(&self, key: &Arc<str>, until: Tick, why: Why) {
+        let mut kept = self.lock();
+        let (failures, longer) = kept.get(key).map_or((0, false), |pause| (pause.failures, pause.until >= until));
+        if !longer {
+            self.keep(&mut kept, key, Pause { until, failures, why });
+        }
+    }
+
+    fn keep(&self, kept: &mut BTreeMap<Arc<str>, Pause>, key: &Arc<str>, pause: Pause) {
+        if kept.len() >= MOST && !kept.contains_key(key) {
+            kept.pop_first();
+        }
+        kept.insert(Arc::clone(key), pause);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Why `key` is left alone at `now`, and for how long yet; `None` if it isn't.
+    pub(crate) fn active(&self, key: &str, now: Tick) -> Option<(Why, Duration)> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let kept = self.lock();
+        let pause = kept.get(key).filter(|pause| now < pause.until)?;
+        Some((pause.why.clone(), pause.until.since(now)))
+    }
+
+    /// Forgets `key`: it was loaded or changed.
+    pub(crate) fn clear(&self, key: &str) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut kept = self.lock();
+        kept.remove(key);
+        if kept.is_empty() {
+            self.any.store(false, Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Pause>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_core::ErrorKind;
+
+    use super::*;
+
+    fn at(ms: u64) -> Tick {
+        Tick::ZERO + Duration::from_millis(ms)
+    }
+
+    fn fail(pauses: &Pauses, key: &str, now: Tick) {
+        let error = Error::new(ErrorKind::Loader, "no");
+        pauses.failed(&key.into(), now, error, |failures| Duration::from_millis(100) * failures);
+    }
+
+    #[test]
+    fn a_pause_counts_from_the_failure_and_grows_with_each_in_a_row() {
+        let pauses = Pauses::default();
+        assert!(pauses.active("k", at(0)).is_none());
+        fail(&pauses, "k", at(1000));
+        assert_eq!(pauses.active("k", at(1000)).map(|(_, left)| left.as_millis()), Some(100));
+        assert!(pauses.active("k", at(1100)).is_none() && pauses.active("other", at(1000)).is_none());
+        fail(&pauses, "k", at(5000));
+        assert!(pauses.active("k", at(5199)).is_some() && pauses.active("k", at(5200)).is_none());
+        pauses.clear("k");
+        fail(&pauses, "k", at(6000));
+        assert!(pauses.active("k", at(6100)).is_none(), "a success ends the row");
+    }
+
+    #[test]
+    fn a_longer_pause_is_not_shortened_by_a_rest() {
+        let pauses = Pauses::default();
+        pauses.rest(&"k".into(), at(500), Why::Late);
+        fail(&pauses, "k", at(0));
+        assert!(pauses.active("k", at(99)).is_some_and(|(why, _)| why.reason() == StaleReason::LoadFailed));
+        pauses.rest(&"k".into(), at(50), Why::Late);
+        assert!(pauses.active("k", at(99)).is_some());
+    }
+
+    #[test]
+    fn no_more_keys_are_remembered_than_fit() {
+        let pauses = Pauses::default();
+        for n in 0..=MOST {
+            fail(&pauses, &format!("{n:06}"), at(0));
+        }
+        assert_eq!(pauses.lock().len(), MOST);
+        assert!(pauses.active(&format!("{MOST:06}"), at(1)).is_some());
+    }
+}

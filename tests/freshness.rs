@@ -1,0 +1,32 @@
+//! Freshness and resilience over a real server: the scenarios of the engine's own tests.
+
+#[path = "../cache-tiered/tests/common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+
+use cache_core::CacheService;
+use cache_redis::Redis;
+use cache_redis::testkit::Server;
+use common::freshness::{self, Far};
+
+struct Shared(Server);
+
+impl Far for Shared {
+    async fn connect(&self) -> Arc<dyn CacheService> {
+        Arc::new(Redis::connect(self.0.url()).await.expect("the server answers"))
+    }
+}
+
+macro_rules! run {
+    ($($module:ident::$name:ident;)+) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                freshness::$module::$name(Shared(Server::spawn().expect("a server"))).await;
+            }
+        )+
+    };
+}
+
+freshness_scenarios!(run);
