@@ -114,7 +114,10 @@ impl World {
                 self.far.frame = Some(frame);
                 Next::On(Pc::BarredHas(frame))
             }
-            Pc::BarredHas(frame) => self.bare(config, index, flight, frame, How::Plain),
+            Pc::BarredHas(frame) if broken(Mutation::BarredTells) => {
+                self.bare(config, index, flight, frame, How::Plain)
+            }
+            Pc::BarredHas(frame) => Next::On(Pc::Over(Own { value: frame.value, s0: frame.s0 })),
             Pc::Cut { s0 } => Next::On(Pc::CutHas(Frame::value(self.origin, 0, s0))),
             Pc::CutHas(frame) => self.put_unconfirmed(config, index, flight, frame),
             Pc::Early => Next::On(Pc::EarlyLease(self.origin)),

@@ -18,6 +18,12 @@ impl Node {
         let tags = tags_of(config);
         s0 >= self.seen.cleared && (tags.is_empty() || self.track.judge(s0, tags) != Judged::Invalid)
     }
+
+    /// Whether that is sure without asking the far store.
+    #[must_use]
+    pub fn surely_stands(&self, config: &Config, s0: u64) -> bool {
+        self.track.judge(s0, tags_of(config)) == Judged::Valid
+    }
 }
 
 /// The tags that entries carry.
@@ -117,7 +123,8 @@ impl World {
             return Worth::Fresh;
         }
         let outage = node.outage.then_some(Duration::from_nanos(config.outage.into()));
-        doubtful(entry.epoch, at(entry.confirmed), node.seen.trust, current, now, outage)
+        let stands = entry.epoch == UNCONFIRMED && node.surely_stands(config, entry.s0);
+        doubtful(entry.epoch, at(entry.confirmed), node.seen.trust, current, stands, now, outage)
     }
 
     /// A caller gives up waiting: it goes on as if cut off.

@@ -45,12 +45,23 @@ const CUT_OFF: Config = Config {
 
 const STRICT_OUTAGE: Config = Config { name: "cut-off-strict", outage: 0, ..CUT_OFF };
 
+const CUT_OFF_OWN_TAG: Config = Config { name: "cut-off-own-tag", tag: Some(7), writes: &[(1, Kind::Tag)], ..CUT_OFF };
+
 const HOLD_CRASH: Config = Config {
     name: "hold-crash",
     warm: Warm::Far,
     writes: &[(0, Kind::Crash)],
     events: Events { expire: 1, ..NONE },
     ..SMALL
+};
+
+/// A bar that is lost before its writer commits.
+const BAR_LOST: Config = Config {
+    name: "bar-lost",
+    gets: [1, 2, 0],
+    writes: &[(0, Kind::Guard)],
+    events: Events { evict: 1, ..NONE },
+    ..RACES
 };
 
 const STRICT_WRITE: Config = Config { name: "strict-write", writes: &[(0, Kind::Strict)], ..SMALL };
@@ -113,6 +124,7 @@ pub const QUICK: &[Config] = &[
         ..SMALL
     },
     STRICT_WRITE,
+    BAR_LOST,
     UPDATED,
     TAGS,
     Config { name: "tags-lost", events: Events { tags_lost: 1, ..NONE }, ..TAGS },
@@ -126,6 +138,7 @@ pub const QUICK: &[Config] = &[
     LOWER,
     CUT_OFF,
     STRICT_OUTAGE,
+    CUT_OFF_OWN_TAG,
     Config { name: "calls-fail", gets: [0, 1, 0], events: Events { fail: 1, ..NONE }, ..SMALL },
     FINE,
 ];
@@ -213,6 +226,8 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::OutageFromServe => Config { name: "cut-off-warm", warm: Warm::Near, ..CUT_OFF },
         Mutation::JoinUnmarked => CUT_OFF,
         Mutation::UnconfirmedUnfenced => Config { name: "cut-off-own", writes: &[(1, Kind::Delete)], ..CUT_OFF },
+        Mutation::BarredTells => BAR_LOST,
+        Mutation::UnconfirmedBumped => CUT_OFF_OWN_TAG,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,
         Mutation::TrustAfterEntry | Mutation::TrustBeforeEpoch => FINE,
         Mutation::PutConfirmed => FINE_OTHER,

@@ -93,6 +93,10 @@ pub enum Mutation {
     UnconfirmedUnfenced,
     /// A read-modify-write stores without comparing what it read.
     SwapBlind,
+    /// A value loaded while cut off is served although a tag of it was bumped since.
+    UnconfirmedBumped,
+    /// A value loaded under a bar is told without another look at the far store.
+    BarredTells,
 }
 
 impl Mutation {
@@ -139,6 +143,8 @@ impl Mutation {
         Self::PutConfirmed,
         Self::UnconfirmedUnfenced,
         Self::SwapBlind,
+        Self::UnconfirmedBumped,
+        Self::BarredTells,
     ];
 }
 

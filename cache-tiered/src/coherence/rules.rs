@@ -33,12 +33,21 @@ pub fn is_fresh(trust: Tick, current: bool, now: Tick) -> bool {
 /// What a near entry is good for that may not be served as fresh.
 ///
 /// `outage` is how long it may be served while the process is cut off, `None` while it is not. It counts from the end
-/// of trust; for an entry that was loaded while cut off, from the load.
+/// of trust; for an entry that was loaded while cut off, from the load. Such an entry belongs to no epoch and is never
+/// `current`; it is served while it surely `stands`: no tag of it was bumped since its load began.
 #[must_use]
-pub fn doubtful(epoch: u64, confirmed: Tick, trust: Tick, current: bool, now: Tick, outage: Option<Duration>) -> Worth {
+pub fn doubtful(
+    epoch: u64,
+    confirmed: Tick,
+    trust: Tick,
+    current: bool,
+    stands: bool,
+    now: Tick,
+    outage: Option<Duration>,
+) -> Worth {
     let unconfirmed = epoch == UNCONFIRMED;
     if let Some(outage) = outage
-        && (current || unconfirmed)
+        && (current || unconfirmed && (stands || broken(Mutation::UnconfirmedBumped)))
     {
         let since = if unconfirmed { confirmed } else { trust };
         if now < since + outage {

@@ -516,7 +516,7 @@ impl LoadTask {
         Served::fresh(entry, Tier::Origin)
     }
 
-    /// The fill was refused: the key was invalidated during the load. Another process may have read an older row than
+    /// The fill was refused, for the key was invalidated during the load, or none was due. Another process may have read an older row than
     /// ours and be about to fill it, so ours may only be returned once the key is seen without a value and without a
     /// lease; else values would go backwards for our callers.
     async fn overtaken(&self, far: &Far, own: Arc<Entry>) -> Result<Served> {
@@ -532,19 +532,26 @@ impl LoadTask {
             let sent = engine.clock.now();
             let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await;
             let Ok(found) = found else { break };
-            let Some(found) = found else {
-                engine.conclude_bare(&self.at, &self.flight, &own);
-                return Ok(Served::fresh(own, Tier::Origin));
-            };
-            if let Some(entry) = engine.take(&self.at, &found, sent, &self.space).await? {
-                return Ok(self.serve(entry, Tier::Far));
+            let Some(found) = found else { return Ok(self.bare(own)) };
+            match engine.take(&self.at, &found, sent, &self.space).await {
+                Ok(Some(entry)) => return Ok(self.serve(entry, Tier::Far)),
+                Ok(None) => {}
+                Err(_) => break,
             }
-            match Overtaken::by(Header::parse(&found.frame).ok().as_ref()) {
-                Overtaken::Wait(holder) => self.wait(far, holder).await?,
-                Overtaken::Alone => {
-                    engine.conclude_bare(&self.at, &self.flight, &own);
-                    return Ok(Served::fresh(own, Tier::Origin));
+            let header = Header::parse(&found.frame).ok();
+            let settled = if header.is_some_and(|header| matches!(header.state, State::Value | State::Negative)) {
+                // what can't be served now might be later, for example when the server's clock is set: it goes before
+                // ours is told
+                let discard = far.leases().discard(&self.at.far, &found.frame);
+                far.call(&engine.clock, &engine.counters, discard).await.map(|_| ())
+            } else {
+                match Overtaken::by(header.as_ref()) {
+                    Overtaken::Wait(holder) => self.wait(far, holder).await,
+                    Overtaken::Alone => return Ok(self.bare(own)),
                 }
+            };
+            if settled.is_err() {
+                break;
             }
         }
         self.raise_floor();
@@ -558,7 +565,7 @@ impl LoadTask {
         self.leave_table();
         let s0 = self.s0();
         let produced = self.produce(loader).await?;
-        Ok(self.loaded_barred(produced, s0).await)
+        self.loaded_barred(produced, s0).await
     }
 
     /// Nobody may join a load that meets a guarded write; this comes before the origin is read.
@@ -568,13 +575,17 @@ impl LoadTask {
         }
     }
 
-    /// The end of a load during a guarded write.
-    pub(super) async fn loaded_barred(&self, (produced, took): (Produced, Duration), s0: u64) -> Served {
+    /// The end of a load during a guarded write. The bar may have been lifted meanwhile, and others may be about to
+    /// fill an older row: it is told as after a refused fill.
+    pub(super) async fn loaded_barred(&self, (produced, took): (Produced, Duration), s0: u64) -> Result<Served> {
         let ((entry, _), frame, ttl) = self.entry(produced, Stamp::random(), s0, took);
-        if let (true, Some(far)) = (broken(Mutation::HoldFills), &self.engine.far) {
+        let Some(far) = self.engine.far.as_ref().filter(|_| !broken(Mutation::BarredTells)) else {
+            return Ok(self.bare(entry));
+        };
+        if broken(Mutation::HoldFills) {
             let _ = far.store().set(&self.at.far, frame.to_bytes(&self.at.far), ttl).await;
         }
-        self.bare(entry)
+        self.overtaken(far, entry).await
     }
 
     /// Installs if the flight may, and serves.

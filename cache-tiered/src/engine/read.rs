@@ -99,7 +99,9 @@ impl Engine {
             return Probe::Miss;
         }
         let outage = self.cut_off(line).then_some(self.options.outage);
-        match doubtful(entry.epoch(), entry.confirmed(), self.trust_until(line), current, now, outage) {
+        let (trust, epoch) = (self.trust_until(line), entry.epoch());
+        let stands = epoch == UNCONFIRMED && self.track(0).judge(entry.header().s0, entry.tags()) == Judged::Valid;
+        match doubtful(epoch, entry.confirmed(), trust, current, stands, now, outage) {
             Worth::Fresh => Probe::Hit(entry, Freshness::WithinBound),
             Worth::Unconfirmed => {
                 if broken(Mutation::OutageFromServe) {

@@ -268,7 +268,7 @@ impl BatchTask {
             Err(error) => ways.iter().map(|_| Err(error.clone())).collect::<Vec<_>>().into_iter(),
         };
         let engine = Arc::clone(&self.engine);
-        let (mut fillings, mut unfilled) = (Vec::new(), Vec::new());
+        let (mut fillings, mut unfilled, mut barred) = (Vec::new(), Vec::new(), Vec::new());
         for (position, way) in ways {
             let produced = loaded.next().unwrap_or_else(|| Err(unanswered()));
             let Some(task) = self.task(position) else { continue };
@@ -279,7 +279,13 @@ impl BatchTask {
                 }
                 (Ok(produced), Way::Alone) => Ok(task.loaded_alone((produced, took), s0)),
                 (Ok(produced), Way::CutOff) => Ok(task.loaded_cut_off((produced, took), s0)),
-                (Ok(produced), Way::Barred) => Ok(task.loaded_barred((produced, took), s0).await),
+                (Ok(produced), Way::Barred) => {
+                    barred.extend(self.members.get_mut(position).and_then(Option::take).map(|member| async move {
+                        let ended = member.task.loaded_barred((produced, took), s0).await;
+                        member.task.finish(ended);
+                    }));
+                    continue;
+                }
                 (Ok(produced), Way::Leased(held)) => {
                     let Some(far) = &engine.far else { continue };
                     let (entry, packed) = task.packed(far, held.token, (produced, took), s0);
@@ -298,9 +304,12 @@ impl BatchTask {
             self.finish(position, ended);
         }
         Held::give_back(unfilled);
-        if let Some(far) = engine.far.as_ref().filter(|_| !fillings.is_empty()) {
-            self.fill(far, fillings).await;
-        }
+        let filled = async {
+            if let Some(far) = engine.far.as_ref().filter(|_| !fillings.is_empty()) {
+                self.fill(far, fillings).await;
+            }
+        };
+        tokio::join!(filled, join_all(barred));
     }
 
     async fn fill(&mut self, far: &Far, fillings: Vec<Filling>) {
