@@ -14,6 +14,7 @@ mod model;
 mod msrv;
 mod run;
 mod servers;
+mod simulate;
 mod tally;
 mod test;
 mod workspace;
@@ -51,6 +52,8 @@ enum Command {
         #[arg(long)]
         nightly: bool,
     },
+    /// Cache life under faults in simulated time, decided by seeds; then every rule that shows there, broken
+    Simulate(simulate::Simulate),
     /// Decoders of bytes and text from outside under a coverage-guided fuzzer
     Fuzz(fuzz::Fuzz),
     /// The servers that this machine has, each under the conformance suite
@@ -79,6 +82,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
         Command::Model { nightly } => model::command(&workspace, nightly).map(|()| true),
+        Command::Simulate(simulate) => simulate::command(&workspace, &simulate).map(|()| true),
         Command::Fuzz(fuzz) => fuzz::command(&workspace, &fuzz),
         Command::Servers(servers) => makes::command(&workspace, &servers),
         Command::Imports => imports::check(&workspace).map(told),
