@@ -8,7 +8,7 @@ use cache_core::{Entry, Error, ErrorKind, Tick};
 use super::pauses::Why;
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
-use crate::coherence::{Worth, doubtful, is_fresh};
+use crate::coherence::{UNCONFIRMED, Worth, doubtful, is_fresh};
 use crate::flight::{Flight, Outcome, Seat};
 use crate::policy::Policy;
 use crate::space::Space;
@@ -99,7 +99,8 @@ impl Engine {
             return true;
         }
         let outage = self.cut_off(line).then_some(self.options.outage);
-        doubtful(epoch, confirmed, trust, current, now, outage) == Worth::Unconfirmed
+        let stands = epoch == UNCONFIRMED && self.surely_stands(entry);
+        doubtful(epoch, confirmed, trust, current, stands, now, outage) == Worth::Unconfirmed
     }
 
     /// Notes that a load failed: whoever asks before the pause is over is told its error, or served a fallback.

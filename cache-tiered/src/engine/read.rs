@@ -100,7 +100,7 @@ impl Engine {
         }
         let outage = self.cut_off(line).then_some(self.options.outage);
         let (trust, epoch) = (self.trust_until(line), entry.epoch());
-        let stands = epoch == UNCONFIRMED && self.track(0).judge(entry.header().s0, entry.tags()) == Judged::Valid;
+        let stands = epoch == UNCONFIRMED && self.surely_stands(&entry);
         match doubtful(epoch, entry.confirmed(), trust, current, stands, now, outage) {
             Worth::Fresh => Probe::Hit(entry, Freshness::WithinBound),
             Worth::Unconfirmed => {
@@ -119,6 +119,11 @@ impl Engine {
     pub(super) fn stands(&self, entry: &Entry) -> bool {
         let s0 = entry.header().s0;
         s0 >= self.lines[0].view.cleared() && (entry.tags().is_empty() || self.tags_stand(s0, entry.tags()))
+    }
+
+    /// Whether that is sure without asking the far store.
+    pub(super) fn surely_stands(&self, entry: &Entry) -> bool {
+        self.track(0).judge(entry.header().s0, entry.tags()) == Judged::Valid
     }
 
     #[cold]
