@@ -9,6 +9,8 @@
 
 #[cfg(feature = "tiered")]
 mod connect;
+#[cfg(feature = "tower")]
+mod limit_layer;
 
 /// The contract, whole: what backends implement.
 pub use cache_core as core;
@@ -28,3 +30,5 @@ pub use cache_tiered::{
 };
 #[cfg(feature = "tiered")]
 pub use connect::{check_url, connect, from_env};
+#[cfg(feature = "tower")]
+pub use limit_layer::{LimitLayer, Limited};
