@@ -1,12 +1,15 @@
 //! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
 //!
-//! `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for an instruction counter.
+//! `floors batch` prints the batches alone. `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for
+//! an instruction counter; so do `floors many floor N` and `floors many strata N` with N reads of 100 keys from a far store
+//! that is no network away.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cache_strata::memory::Memory;
 use cache_strata::{CacheService, Tiered};
 use futures_util::FutureExt;
 use strata_benches::{Product, bare_moka, bare_redis, keys, products, redis, runtime, server, tiered};
@@ -17,6 +20,11 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["hits", what, n] => hits(what, n.parse().expect("a number of hits")),
+        ["many", what, n] => many(what, n.parse().expect("a number of batches")),
+        ["batch"] => {
+            head();
+            batches();
+        }
         _ => figures(),
     }
 }
@@ -41,6 +49,29 @@ fn hits(what: &str, n: u64) {
     }
 }
 
+/// Nothing but reads of 100 keys.
+fn many(what: &str, n: u64) {
+    let keys = keys(100);
+    let batch: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = Memory::new();
+        let tiered =
+            Tiered::builder().far(store.clone()).bound(Duration::from_secs(600)).build().await.expect("a cache");
+        for key in &batch {
+            store.set(key, Bytes::from(vec![7; 512]), Duration::from_secs(3600)).await.expect("stored");
+            tiered.set(key, Bytes::from(vec![7; 512]), Duration::from_secs(3600)).await.expect("stored");
+        }
+        for _ in 0..n {
+            let found = match what {
+                "floor" => store.get_many(&batch).await,
+                _ => tiered.get_many(&batch).await,
+            };
+            assert_eq!(black_box(found).expect("values").len(), 100);
+        }
+    });
+}
+
 /// The median of each contender's rounds, interleaved.
 fn interleave(contenders: &mut [(&str, &mut dyn FnMut() -> f64)]) -> Vec<f64> {
     let mut samples = vec![Vec::with_capacity(ROUNDS); contenders.len()];
@@ -63,9 +94,14 @@ fn row(what: &str, unit: &str, floor: f64, ours: f64) {
 }
 
 fn figures() {
-    println!("| what | floor | ours | ratio |\n|---|---|---|---|");
+    head();
     near();
     far();
+    batches();
+}
+
+fn head() {
+    println!("| what | floor | ours | ratio |\n|---|---|---|---|");
 }
 
 fn near() {
@@ -148,6 +184,23 @@ fn far() {
     row("p50 of Redis::get, against GET of the bare client", "µs", medians[0], medians[2]);
     row("p50 of a far hit through Tiered, against GET of the bare client", "µs", medians[0], medians[3]);
     row("p50 of a far hit through Tiered, against PTTL and GET in one pipeline", "µs", medians[1], medians[3]);
+}
+
+/// Batches of 100: a read beside MGET, and a load beside the commands that it can't do without.
+fn batches() {
+    let runtime = runtime();
+    let server = server();
+    let keys = keys(1000);
+    let ttl = Duration::from_secs(3600);
+    let (bare, store, tiered) = runtime.block_on(async {
+        let store = redis(&server).await;
+        let tiered = Tiered::builder().far(redis(&server).await).build().await.expect("a cache");
+        for key in &keys {
+            store.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+            tiered.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+        }
+        (bare_redis(&server).await, store, tiered)
+    });
     let batch: Vec<&str> = keys.iter().take(100).map(String::as_str).collect();
     let timed = |call: &dyn Fn()| {
         let begun = Instant::now();

@@ -323,6 +323,15 @@ impl Flights {
         self.shard(key).current(key).is_some_and(|current| current.id == flight.id)
     }
 
+    /// Tells the flights of these keys what was read beside them: as much as if each read were a flight of its own that
+    /// was detached as it began. So none of them takes an older value for what callers get next.
+    pub(crate) fn contest<'a>(&self, told: impl IntoIterator<Item = (&'a str, Stamp)>) {
+        let id = FlightId(self.next.fetch_add(1, Ordering::Relaxed));
+        for (key, stamp) in told {
+            self.shard(key).settle(key, id, 0, Some(stamp));
+        }
+    }
+
     /// How many flights are current.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
@@ -416,6 +425,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        if self.flight.is_over() {
+            return;
+        }
         // under the lock, so that nobody joins between the count and the unlinking
         let mut shard = self.flights.shard(&self.key);
         let last = self.flight.callers.fetch_sub(1, Ordering::Relaxed) == 1;
@@ -425,5 +437,24 @@ impl Drop for Seat {
         shard.settle(&*self.key, self.flight.id, self.flight.epoch, None);
         drop(shard);
         self.flight.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_joins_a_flight_that_was_told_of_another_read_takes_its_value_only_if_it_settles() {
+        let flights = Arc::new(Flights::new());
+        let key: Arc<str> = "k".into();
+        let board = || flights.board(&key, 1, Tick::ZERO, false, |_| true);
+        let Boarding::Leads(lead) = board() else { panic!("nobody was there") };
+        flights.contest([("k", Stamp(9)), ("nobody", Stamp(9))]);
+        let Boarding::Joined(seat) = board() else { panic!("a flight was there") };
+        assert!(seat.lost(), "what the flight brings may be older than what was read beside it");
+        assert!(!flights.settle("k", lead.flight(), 1, Some(Stamp(8)), |_| {}), "and it installs nothing else");
+        lead.end(Outcome::Done(None));
+        assert_eq!(flights.len(), 0, "a key without a flight was told in vain");
     }
 }

@@ -99,7 +99,15 @@ impl CacheService for Tiered {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        let near: Vec<String> = keys.iter().map(|key| self.plain(key)).collect::<Result<_>>()?;
+        let prefix = self.engine().names.near_prefix("");
+        let near = keys.iter().map(|key| {
+            check_key(key)?;
+            let mut near = String::with_capacity(prefix.len() + key.len());
+            near.push_str(&prefix);
+            near.push_str(key);
+            Ok(near)
+        });
+        let near: Vec<String> = near.collect::<Result<_>>()?;
         let served = self.engine().get_many(&near, &SPACE, Consistency::Local).await;
         served.into_iter().map(|served| served.map(payload)).collect()
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use cache_core::{Error, ErrorKind, Line, MAX_KEY, Result, check_key};
 
 use crate::policy::all_mistakes;
@@ -12,10 +13,11 @@ use crate::policy::all_mistakes;
 /// stands as a hash tag behind the namespace, so that all of a line is in one slot: `ns:{7}:k:<space>:<key>`.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
-    ns: String,
     lines: usize,
     /// What every near key begins with.
     near: String,
+    /// What the keys of each line begin with; the last is the longest.
+    prefixes: Box<[String]>,
 }
 
 /// A key in every form that the engine needs, built once a miss.
@@ -47,7 +49,8 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
 
 impl Names {
     pub(crate) fn new(ns: &str, lines: usize) -> Self {
-        Self { ns: ns.to_owned(), lines, near: format!("{ns}:") }
+        let prefix = |line| if lines == 1 { format!("{ns}:") } else { format!("{ns}:{{{line}}}:") };
+        Self { lines, near: format!("{ns}:"), prefixes: (0..lines.max(1)).map(prefix).collect() }
     }
 
     /// What the near keys of `space` begin with.
@@ -57,7 +60,7 @@ impl Names {
 
     /// The longest that a key of `space` may be, so that its physical form is a key too.
     pub(crate) fn max_key(&self, space: &str) -> usize {
-        let longest = self.prefix(self.lines - 1).len() + "k:".len() + space.len() + ":".len();
+        let longest = self.longest() + "k:".len() + space.len() + ":".len();
         MAX_KEY.saturating_sub(longest)
     }
 
@@ -65,23 +68,28 @@ impl Names {
     pub(crate) fn locate(&self, near: &str) -> Result<Where> {
         let logical = &near[self.near.len()..];
         let line = self.line_of(logical);
-        let far = format!("{}k:{logical}", self.prefix(line));
         // an empty key leaves only its space
         if logical.ends_with(':') && logical.find(':') == Some(logical.len() - 1) {
             return Err(Error::new(ErrorKind::Invalid, "key is empty"));
         }
-        check_key(&far)?;
         // as if its line's number were the longest, so that whether a key is taken does not hang on its hash
-        if far.len() - self.prefix(line).len() + self.prefix(self.lines - 1).len() > MAX_KEY {
+        if self.longest() + "k:".len() + logical.len() > MAX_KEY {
             let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        Ok(Where { near: near.into(), far: far.into(), line })
+        // on the stack first, so that the text is allocated once
+        let mut far = ArrayString::<MAX_KEY>::new();
+        for part in [self.prefix(line), "k:", logical] {
+            // it fits: the longest would
+            let _ = far.try_push_str(part);
+        }
+        check_key(&far)?;
+        Ok(Where { near: near.into(), far: far.as_str().into(), line })
     }
 
     /// The near form of a physical key of `line`; `None` if it isn't one.
     pub(crate) fn near_of(&self, line: usize, far: &str) -> Option<String> {
-        let logical = far.strip_prefix(&self.prefix(line))?.strip_prefix("k:")?;
+        let logical = far.strip_prefix(self.prefix(line))?.strip_prefix("k:")?;
         Some(format!("{}{logical}", self.near))
     }
 
@@ -97,8 +105,13 @@ impl Names {
         if self.lines == 1 { 0 } else { self.line_of(&near[self.near.len()..]) }
     }
 
-    fn prefix(&self, line: usize) -> String {
-        if self.lines == 1 { format!("{}:", self.ns) } else { format!("{}:{{{line}}}:", self.ns) }
+    fn prefix(&self, line: usize) -> &str {
+        self.prefixes.get(line).map_or("", String::as_str)
+    }
+
+    /// As long as any line's prefix is.
+    fn longest(&self) -> usize {
+        self.prefixes.last().map_or(0, String::len)
     }
 
     fn line_of(&self, logical: &str) -> usize {

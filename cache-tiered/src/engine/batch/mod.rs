@@ -1,5 +1,6 @@
 //! Many keys in one call: one near pass, one far round trip a line, one load for what this process leads.
 
+mod bare;
 mod load;
 mod read;
 
@@ -71,6 +72,9 @@ impl Engine {
     pub(crate) async fn get_many(self: &Arc<Self>, keys: &[String], space: &Arc<Space>, wish: Consistency) -> Results {
         if wish != Consistency::Local {
             return join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
+        }
+        if self.near.is_none() {
+            return self.read_bare(keys, space).await;
         }
         Batch::new(self, keys, space, None).run().await
     }

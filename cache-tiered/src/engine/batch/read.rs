@@ -29,6 +29,10 @@ impl Batch<'_> {
             return missing;
         };
         let mut lines: BTreeMap<usize, Vec<Led>> = BTreeMap::new();
+        if self.engine.lines.len() == 1 && leads.iter().all(|led| led.ask == Ask::Read) {
+            // as most batches are; nothing is moved
+            return self.read_lines(far, Some(leads).into_iter().filter(|leads| !leads.is_empty()), missing).await;
+        }
         for led in leads {
             match led.ask {
                 Ask::Read => lines.entry(led.at.line).or_default().push(led),
@@ -36,16 +40,11 @@ impl Batch<'_> {
                 Ask::CutOff => missing.cut_off.push(led),
             }
         }
-        // a line's call is awaited as it is; only several need to be gathered
-        let answers = if lines.len() == 1 {
-            let mut answers = Vec::with_capacity(1);
-            for leads in lines.into_values() {
-                answers.push(self.ask(far, leads).await);
-            }
-            answers
-        } else {
-            join_all(lines.into_values().map(|leads| self.ask(far, leads))).await
-        };
+        self.read_lines(far, lines.into_values(), missing).await
+    }
+
+    async fn read_lines(&mut self, far: &Far, lines: impl Iterator<Item = Vec<Led>>, mut missing: Missing) -> Missing {
+        let answers = join_all(lines.map(|leads| self.ask(far, leads))).await;
         for (leads, sent, frames) in answers {
             match frames {
                 Ok(frames) => {
