@@ -1,9 +1,18 @@
 //! The broken rules that histories show, each with the fault under which it shows best. The model finds the others.
 
 use crate::faults::Fault;
+use crate::topology::Layout;
 
-/// Rule and fault.
-pub(crate) const SHOWN: &[(&str, Fault)] = &[
+/// Rule and fault, in a layout.
+pub(crate) const fn shown(layout: Layout) -> &'static [(&'static str, Fault)] {
+    match layout {
+        Layout::Standalone => ALONE,
+        Layout::Sentinel | Layout::Cluster => MANY,
+    }
+}
+
+/// Where a proxy stands before each process.
+const ALONE: &[(&str, Fault)] = &[
     ("NoCas", Fault::None),
     ("LeaseAfterLoad", Fault::None),
     ("NoPost", Fault::None),
@@ -12,4 +21,15 @@ pub(crate) const SHOWN: &[(&str, Fault)] = &[
     ("NoTrust", Fault::StallReplies),
     ("IgnoreGap", Fault::DropPushes),
     ("GapNoEpoch", Fault::DropPushes),
+];
+
+/// Where none does: what needs one process cut from a server that others reach is not in the list.
+const MANY: &[(&str, Fault)] = &[
+    ("NoCas", Fault::None),
+    ("LeaseAfterLoad", Fault::None),
+    ("NoPost", Fault::None),
+    ("NoDetach", Fault::None),
+    ("DetachedInstalls", Fault::None),
+    ("IgnoreGap", Fault::KillSubscribers),
+    ("GapNoEpoch", Fault::KillSubscribers),
 ];

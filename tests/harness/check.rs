@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cache_core::testkit::history::{self, Bounds, Report, Tier};
+use cache_core::testkit::history::{self, Bounds, Report, Rule, Tier};
 
 use crate::record::{Op, Record, Source};
 
@@ -16,46 +16,94 @@ pub(crate) struct Findings {
     /// Keys without ttl, and leases, that stand in the far store when everything is over.
     pub(crate) leftovers: Vec<String>,
     pub(crate) make: String,
-    /// Whether the far store may have lost what it acknowledged: a failover happened, and replication is asynchronous.
-    /// Then the promise is weaker: nothing older is served once the invalidating processes have met the new server and
-    /// repeated what they had been told was done.
-    pub(crate) may_lose: bool,
+    /// The failovers. Replication is asynchronous, so they may lose what was acknowledged, and the promise is weaker:
+    /// nothing older is served once the invalidating processes have met the new server and repeated what they had been
+    /// told was done.
+    pub(crate) takeovers: Vec<Takeover>,
+    /// Reads that broke a rule and that no failover excuses.
+    pub(crate) unexcused: u64,
 }
 
-/// The longest that a lost invalidation may show after a failover: until the failover is over and replayed.
-const REPLAYED: Duration = Duration::from_secs(15);
+/// A moment at which another server may have taken over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Takeover {
+    /// When it began and when the new server was there, in nanoseconds on the machine's one clock.
+    pub(crate) begun: u64,
+    pub(crate) done: u64,
+    /// Reads that were older than without it.
+    pub(crate) stale: u64,
+    /// The beginning of the last of them.
+    pub(crate) last: u64,
+}
+
+impl Takeover {
+    /// How long it took.
+    pub(crate) const fn took(&self) -> Duration {
+        Duration::from_nanos(self.done.saturating_sub(self.begun))
+    }
+
+    /// How long after its beginning the last stale read began.
+    pub(crate) const fn window(&self) -> Duration {
+        Duration::from_nanos(self.last.saturating_sub(self.begun))
+    }
+}
+
+/// The longest that a lost invalidation may show once the new server is there: until all have met it and repeated.
+const REPLAYED: Duration = Duration::from_secs(5);
 
 impl Findings {
     /// What breaks the promise that holds.
-    pub(crate) fn violations(&self) -> u64 {
-        let reads = if self.excused() { 0 } else { self.report.violations() };
-        reads + self.unequal + self.leftovers.len() as u64
+    pub(crate) const fn violations(&self) -> u64 {
+        self.unexcused + self.unequal + self.leftovers.len() as u64
     }
 
     /// Reads that were older than without a failover.
     pub(crate) fn lost(&self) -> u64 {
-        if self.excused() { self.report.violations() } else { 0 }
-    }
-
-    fn excused(&self) -> bool {
-        let Report { bound, own_write, monotonic, .. } = &self.report;
-        self.may_lose && [bound, own_write, monotonic].iter().all(|broken| broken.worst <= REPLAYED)
+        self.takeovers.iter().map(|takeover| takeover.stale).sum()
     }
 }
 
 /// Checks the records of some processes.
-pub(crate) fn check(processes: &[Vec<Record>], bound: Duration, outage: Duration) -> Findings {
+pub(crate) fn check(
+    processes: &[Vec<Record>],
+    bound: Duration,
+    outage: Duration,
+    takeovers: Vec<Takeover>,
+) -> Findings {
     let bounds = Bounds { bound, outage };
+    let mut findings = Findings { takeovers, ..Findings::default() };
     let history: Vec<_> = (0..).zip(processes).flat_map(|(process, records)| convert(process, records)).collect();
-    let mut report = history::check(&history, bounds);
+    findings.report = history::check_each(&history, bounds, |rule, read, _| {
+        if outage.is_zero() || rule != Rule::Monotonic {
+            blame(&mut findings.takeovers, &mut findings.unexcused, read.start);
+        }
+    });
     if !outage.is_zero() {
         // values may go backwards where they were marked unconfirmed, as documented
         let confirmed: Vec<_> =
             history.into_iter().filter(|record| record.op != history::Op::Read(Tier::Unconfirmed)).collect();
-        report.monotonic = history::check(&confirmed, bounds).monotonic;
+        let again = history::check_each(&confirmed, bounds, |rule, read, _| {
+            if rule == Rule::Monotonic {
+                blame(&mut findings.takeovers, &mut findings.unexcused, read.start);
+            }
+        });
+        findings.report.monotonic = again.monotonic;
     }
-    let unequal = processes.iter().map(|records| unequal(records)).sum();
-    Findings { report, unequal, ..Findings::default() }
+    findings.unequal = processes.iter().map(|records| unequal(records)).sum();
+    findings
+}
+
+/// Lays a stale read on the failover before it, if that excuses it.
+fn blame(takeovers: &mut [Takeover], unexcused: &mut u64, start: u64) {
+    let replayed = u64::try_from(REPLAYED.as_nanos()).unwrap_or(u64::MAX);
+    let before = takeovers.iter_mut().rfind(|takeover| takeover.begun <= start);
+    match before.filter(|takeover| start <= takeover.done.saturating_add(replayed)) {
+        Some(takeover) => {
+            takeover.stale += 1;
+            takeover.last = takeover.last.max(start);
+        }
+        None => *unexcused += 1,
+    }
 }
 
 fn convert(process: u32, records: &[Record]) -> impl Iterator<Item = history::Record> {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use cache_core::Clock;
 use cache_redis::testkit::{Direction, Proxy};
 use strata_tests::process::Process;
 
+use crate::check::Takeover;
 use crate::topology::{Layout, Topology};
 
 /// A kind of fault. Each history repeats one kind, at random moments on random targets.
@@ -58,7 +60,7 @@ impl Fault {
     }
 
     /// Whether another server may take over, without what was not replicated yet.
-    pub(crate) fn may_fail_over(self, layout: Layout) -> bool {
+    fn may_fail_over(self, layout: Layout) -> bool {
         layout != Layout::Standalone && matches!(self, Self::StopServer | Self::Failover)
     }
 
@@ -125,6 +127,9 @@ pub(crate) struct Stage<'a> {
     pub(crate) proxies: &'a [Proxy],
     pub(crate) nodes: &'a [Process],
     pub(crate) bound: Duration,
+    pub(crate) layout: Layout,
+    /// When another server may have taken over, so far.
+    pub(crate) takeovers: Vec<Takeover>,
 }
 
 impl Stage<'_> {
@@ -137,6 +142,7 @@ impl Stage<'_> {
         if let Some(proxy) = self.proxies.get(victim) {
             self.harm(proxy, fault, span).await;
         }
+        let begun = Clock::system().now().as_nanos();
         match fault {
             Fault::None
             | Fault::Cut
@@ -183,6 +189,10 @@ impl Stage<'_> {
             }
             Fault::FlushAll => self.topology.run(&["FLUSHALL"]),
             Fault::LoseCounters => self.topology.run(&["DEL", "history:seq", "history:tags:0"]),
+        }
+        if fault.may_fail_over(self.layout) {
+            let done = Clock::system().now().as_nanos();
+            self.takeovers.push(Takeover { begun, done, ..Takeover::default() });
         }
         Ok(())
     }

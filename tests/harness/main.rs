@@ -65,9 +65,6 @@ struct Arguments {
     /// How the far store is laid out.
     #[arg(long, value_enum, default_value_t = Layout::Standalone)]
     topology: Layout,
-    /// The server's binary.
-    #[arg(long)]
-    server: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -107,7 +104,7 @@ async fn run(arguments: &Arguments) -> Result<Results> {
         results.add(*fault, &findings);
     }
     if arguments.mutations > 0 {
-        for (mutation, fault) in broken::SHOWN {
+        for (mutation, fault) in broken::shown(arguments.topology) {
             let mut caught = 0;
             for seed in (arguments.seed..).take(arguments.mutations as usize) {
                 let mut broken = plan(arguments, *fault, seed, Some((*mutation).to_owned()));
@@ -133,7 +130,6 @@ fn plan(arguments: &Arguments, fault: Fault, seed: u64, mutation: Option<String>
         outage: Duration::from_millis(arguments.outage),
         mutation,
         layout: arguments.topology,
-        server: arguments.server.clone(),
     }
 }
 
@@ -157,8 +153,10 @@ fn print(plan: &Plan, findings: &Findings) {
             println!("    {rule}: worst {:?}, first {first:?}", broken.worst);
         }
     }
-    if findings.lost() > 0 {
-        println!("    after a failover that lost invalidations: {} reads until they were repeated", findings.lost());
+    for takeover in &findings.takeovers {
+        let (took, stale, window) = (takeover.took().as_millis(), takeover.stale, takeover.window().as_millis());
+        let told = if stale == 0 { "no stale read".into() } else { format!("{stale} stale reads within {window} ms") };
+        println!("    failover: {took} ms until the new server was there; {told}");
     }
     for line in findings.leftovers.iter().take(3) {
         println!("    {line}");

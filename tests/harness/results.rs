@@ -22,7 +22,7 @@ pub(crate) struct Results {
 }
 
 /// One kind of fault.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct FaultRow {
     fault: &'static str,
     histories: u32,
@@ -30,8 +30,14 @@ struct FaultRow {
     /// The longest time after an acknowledgement at which an older value was served.
     worst_ms: u128,
     violations: u64,
-    /// Reads that a failover made older than the bound, until what it lost was repeated.
-    lost: u64,
+    /// How often another server may have taken over, and how often that lost an invalidation.
+    takeovers: usize,
+    lossy: usize,
+    /// Reads that such a failover made older than they may be, and the longest time from its beginning to the last one.
+    stale: u64,
+    window_ms: u128,
+    /// The longest time until the new server was there.
+    took_ms: u128,
 }
 
 /// One broken rule.
@@ -73,7 +79,7 @@ impl Results {
         self.violations += findings.violations();
         let name = fault.name();
         let at = self.faults.iter().position(|row| row.fault == name).unwrap_or_else(|| {
-            self.faults.push(FaultRow { fault: name, histories: 0, reads: 0, worst_ms: 0, violations: 0, lost: 0 });
+            self.faults.push(FaultRow { fault: name, ..FaultRow::default() });
             self.faults.len() - 1
         });
         let row = &mut self.faults[at];
@@ -81,7 +87,13 @@ impl Results {
         row.reads += findings.report.reads;
         row.worst_ms = row.worst_ms.max(findings.report.oldest.as_millis());
         row.violations += findings.violations();
-        row.lost += findings.lost();
+        row.takeovers += findings.takeovers.len();
+        row.stale += findings.lost();
+        for takeover in &findings.takeovers {
+            row.lossy += usize::from(takeover.stale > 0);
+            row.window_ms = row.window_ms.max(takeover.window().as_millis());
+            row.took_ms = row.took_ms.max(takeover.took().as_millis());
+        }
     }
 
     pub(crate) fn mutated(&mut self, rule: &'static str, fault: Fault, histories: u32, caught: u32) {

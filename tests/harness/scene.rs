@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cache_redis::testkit::{Proxy, Server};
 use strata_tests::process::Process;
 
-use crate::check::{Findings, check};
+use crate::check::{Findings, Takeover, check};
 use crate::faults::{Fault, Stage};
 use crate::record::read_all;
 use crate::settings::{Settings, VARIABLE};
@@ -26,12 +26,11 @@ pub(crate) struct Plan {
     pub(crate) outage: Duration,
     pub(crate) mutation: Option<String>,
     pub(crate) layout: Layout,
-    pub(crate) server: Option<std::path::PathBuf>,
 }
 
 /// Plays a history and checks it.
 pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
-    let mut topology = Topology::spawn(plan.layout, plan.server.as_deref())?;
+    let mut topology = Topology::spawn(plan.layout)?;
     let origin = Server::spawn().context("the origin's server")?;
     let dir = tempfile::tempdir()?;
     let mut rng = fastrand::Rng::with_seed(plan.seed);
@@ -76,7 +75,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
     for node in &mut nodes {
         node.send("go")?;
     }
-    harass(plan, &mut topology, &proxies, &nodes, &mut rng, tail).await?;
+    let takeovers = harass(plan, &mut topology, &proxies, &nodes, &mut rng, tail).await?;
     for node in &nodes {
         let said = tokio::task::block_in_place(|| node.line(PATIENCE))?;
         if !said.is_some_and(|line| line.starts_with("done")) {
@@ -84,14 +83,13 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
         }
     }
     let histories = files.iter().map(|file| read_all(file)).collect::<Result<Vec<_>>>()?;
-    let mut findings = check(&histories, plan.bound, plan.outage);
+    let mut findings = check(&histories, plan.bound, plan.outage, takeovers);
     findings.leftovers = topology.servers().into_iter().map(leftovers).collect::<Result<Vec<_>>>()?.concat();
     findings.make = topology.make();
-    findings.may_lose = plan.fault.may_fail_over(plan.layout);
     Ok(findings)
 }
 
-/// Strikes at random moments until the quiet tail.
+/// Strikes at random moments until the quiet tail; when another server may have taken over.
 async fn harass(
     plan: &Plan,
     topology: &mut Topology,
@@ -99,9 +97,9 @@ async fn harass(
     nodes: &[Process],
     rng: &mut fastrand::Rng,
     tail: f64,
-) -> Result<()> {
+) -> Result<Vec<Takeover>> {
     let end = tokio::time::Instant::now() + Duration::from_secs_f64(plan.seconds - tail);
-    let mut stage = Stage { topology, proxies, nodes, bound: plan.bound };
+    let mut stage = Stage { topology, proxies, nodes, bound: plan.bound, layout: plan.layout, takeovers: Vec::new() };
     loop {
         let pause = plan.bound.mul_f64(0.5 + 2.0 * rng.f64());
         if tokio::time::Instant::now() + pause + plan.bound * 3 > end {
@@ -110,7 +108,7 @@ async fn harass(
         tokio::time::sleep(pause).await;
         stage.strike(plan.fault, rng).await?;
     }
-    Ok(())
+    Ok(stage.takeovers)
 }
 
 /// Keys without a ttl, and leases, that stand in the far store when everything is over: there must be none.

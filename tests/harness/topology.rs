@@ -1,7 +1,6 @@
 //! The far store of a history: one server, a primary that sentinels watch, or a cluster.
 
 use std::io;
-use std::path::Path;
 
 use cache_redis::testkit::{Cluster, Sentinel, Server};
 use clap::ValueEnum;
@@ -32,13 +31,10 @@ pub(crate) enum Topology {
 }
 
 impl Topology {
-    /// Starts it; another server than the usual only where it stands alone.
-    pub(crate) fn spawn(layout: Layout, binary: Option<&Path>) -> io::Result<Self> {
+    /// Starts it.
+    pub(crate) fn spawn(layout: Layout) -> io::Result<Self> {
         Ok(match layout {
-            Layout::Standalone => {
-                let builder = binary.map_or_else(Server::builder, |path| Server::builder().binary(path));
-                Self::Standalone(Box::new(builder.spawn()?))
-            }
+            Layout::Standalone => Self::Standalone(Box::new(Server::spawn()?)),
             Layout::Sentinel => Self::Sentinel(Sentinel::spawn()?),
             Layout::Cluster => Self::Cluster(Cluster::spawn()?),
         })

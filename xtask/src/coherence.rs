@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::servers::SERVER;
 use crate::workspace::Workspace;
 
 /// The papers that carry the table, between two marks.
@@ -60,7 +61,7 @@ pub(crate) fn command(workspace: &Workspace, coherence: &Coherence) -> Result<bo
         .arg("--json")
         .arg(&results);
     if let Some(server) = &coherence.server {
-        play.arg("--server").arg(server);
+        play.env(SERVER, server);
     }
     let held = play.status().context("the harness does not run")?.success();
     if coherence.write {

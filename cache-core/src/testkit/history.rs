@@ -88,6 +88,17 @@ impl Bounds {
     }
 }
 
+/// A rule that reads have to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Nothing older than the bound (G3).
+    Bound,
+    /// Nothing older than what the same process had acknowledged (G2).
+    OwnWrite,
+    /// Nothing older than an earlier read of the same process (G4).
+    Monotonic,
+}
+
 /// The reads that broke one rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Violations {
@@ -190,6 +201,12 @@ impl Known {
 /// Checks `history`, in any order, against `bounds`.
 #[must_use]
 pub fn check(history: &[Record], bounds: Bounds) -> Report {
+    check_each(history, bounds, |_, _, _| ())
+}
+
+/// As [`check`], and hands each read that broke a rule to `broken`, with the rule and the moment from which a newer
+/// version was known.
+pub fn check_each(history: &[Record], bounds: Bounds, mut broken: impl FnMut(Rule, &Record, u64)) -> Report {
     let mut report = Report::default();
     let mut by_all: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
     let mut by_one: HashMap<(u32, u64), Vec<(u64, u64)>> = HashMap::new();
@@ -224,11 +241,15 @@ pub fn check(history: &[Record], bounds: Bounds) -> Report {
             report.oldest = report.oldest.max(Duration::from_nanos(read.start.saturating_sub(since)));
             if read.start.checked_sub(allowed).is_some_and(|known_by| since <= known_by) {
                 report.bound.add(read, since);
+                broken(Rule::Bound, read, since);
             }
         }
-        for (known, broken) in [(mine, &mut report.own_write), (seen, &mut report.monotonic)] {
+        let rules = [(Rule::OwnWrite, mine, &mut report.own_write), (Rule::Monotonic, seen, &mut report.monotonic)];
+        for (rule, known, violations) in rules {
             if known.at(read.start) > read.version {
-                broken.add(read, known.beyond(read.version).unwrap_or(read.start));
+                let since = known.beyond(read.version).unwrap_or(read.start);
+                violations.add(read, since);
+                broken(rule, read, since);
             }
         }
     }
