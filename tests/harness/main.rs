@@ -153,10 +153,11 @@ fn print(plan: &Plan, findings: &Findings) {
             println!("    {rule}: worst {:?}, first {first:?}", broken.worst);
         }
     }
+    let event = if plan.fault == Fault::Failover { "the new server was there" } else { "the server was back" };
     for takeover in &findings.takeovers {
         let (took, stale, window) = (takeover.took().as_millis(), takeover.stale, takeover.window().as_millis());
         let told = if stale == 0 { "no stale read".into() } else { format!("{stale} stale reads within {window} ms") };
-        println!("    failover: {took} ms until the new server was there; {told}");
+        println!("    {took} ms until {event}; {told}");
     }
     for line in findings.leftovers.iter().take(3) {
         println!("    {line}");

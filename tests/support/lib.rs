@@ -5,5 +5,6 @@ pub mod audit;
 pub mod origin;
 pub mod papers;
 pub mod process;
+pub mod relay;
 
 pub use cache_core::testkit::{eventually, within};

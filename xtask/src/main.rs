@@ -5,6 +5,7 @@ mod ci;
 mod coherence;
 mod deny;
 mod dependencies;
+mod evidence;
 mod features;
 mod fuzz;
 mod hits;
@@ -47,11 +48,7 @@ enum Command {
     /// Histories over real processes with faults, checked against the guarantees; each rule broken to show it is needed
     Coherence(coherence::Coherence),
     /// The coherence core under a model checker, then every broken rule of it
-    Model {
-        /// The larger runs too: tens of millions of states
-        #[arg(long)]
-        nightly: bool,
-    },
+    Model(model::Model),
     /// Cache life under faults in simulated time, decided by seeds; then every rule that shows there, broken
     Simulate(simulate::Simulate),
     /// Decoders of bytes and text from outside under a coverage-guided fuzzer
@@ -81,7 +78,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Test => Ok(test::command(&workspace)),
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
-        Command::Model { nightly } => model::command(&workspace, nightly).map(|()| true),
+        Command::Model(model) => model::command(&workspace, &model).map(|()| true),
         Command::Simulate(simulate) => simulate::command(&workspace, &simulate).map(|()| true),
         Command::Fuzz(fuzz) => fuzz::command(&workspace, &fuzz),
         Command::Servers(servers) => makes::command(&workspace, &servers),

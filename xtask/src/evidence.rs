@@ -1,0 +1,292 @@
+//! What runs of the proof showed: kept as JSON under `docs/evidence`, shown in tables of the papers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::workspace::Workspace;
+
+/// Where the results stand.
+const KEPT: &str = "docs/evidence";
+/// The runs of histories in the order of the tables: the file's name, and what stands before its table.
+const RUNS: &[(&str, &str)] = &[
+    ("standalone", "one server"),
+    ("sentinel", "a primary, two replicas, three sentinels"),
+    ("cluster", "a cluster of three primaries with a replica each"),
+];
+/// The model's results.
+const MODEL: &str = "model";
+
+/// A paper and what is shown in it between two marks.
+type Place = (&'static str, &'static str, fn(&Kept) -> String);
+const PLACES: &[Place] = &[
+    ("docs/guarantees.md", "model", model),
+    ("docs/guarantees.md", "histories", histories),
+    ("docs/guarantees.md", "rules", rules),
+    ("README.md", "evidence", summary),
+];
+
+/// All results that are kept, by name.
+pub(crate) struct Kept(BTreeMap<String, Value>);
+
+/// Keeps the results of a run of histories and writes the papers anew. `other` says that the server was a chosen one.
+///
+/// # Errors
+/// If they can't be read or written.
+pub(crate) fn histories_ran(workspace: &Workspace, topology: &str, other: bool, found: &Path) -> Result<()> {
+    let found: Value = serde_json::from_str(&std::fs::read_to_string(found)?)?;
+    let make = found["server"].as_str().and_then(|server| server.split(' ').next()).unwrap_or("unknown");
+    let name = if other { format!("{topology}-{make}") } else { topology.to_owned() };
+    keep(workspace, &name, &found)
+}
+
+/// Keeps what the model said and writes the papers anew.
+///
+/// # Errors
+/// If it did not come to its end, or files can't be written.
+pub(crate) fn model_ran(workspace: &Workspace, said: &[String]) -> Result<()> {
+    keep(workspace, MODEL, &read_model(said).context("the model did not say its tally")?)
+}
+
+fn keep(workspace: &Workspace, name: &str, found: &Value) -> Result<()> {
+    let dir = workspace.root().join(KEPT);
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join(format!("{name}.json")), serde_json::to_string_pretty(found)? + "\n")?;
+    let kept = kept(&dir)?;
+    PLACES.iter().try_for_each(|place| {
+        let paper = workspace.root().join(place.0);
+        let old = std::fs::read_to_string(&paper)?;
+        Ok(std::fs::write(paper, shown(&old, place, &kept)?)?)
+    })
+}
+
+fn kept(dir: &Path) -> Result<Kept> {
+    let mut kept = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        kept.insert(name, serde_json::from_str(&std::fs::read_to_string(&path)?)?);
+    }
+    Ok(Kept(kept))
+}
+
+/// The paper with what stands between the marks replaced.
+fn shown(old: &str, (paper, mark, table): &Place, kept: &Kept) -> Result<String> {
+    let (begin, end) = (format!("<!-- {mark}: written by `cargo xtask` -->\n"), format!("<!-- /{mark} -->"));
+    let parts = old.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
+    let (head, tail) = parts.with_context(|| format!("{paper} has no place for {mark}"))?;
+    Ok(format!("{head}{begin}{}{end}{tail}", table(kept)))
+}
+
+impl Kept {
+    /// The runs of histories: the known ones first, then those over other servers.
+    fn runs(&self) -> impl Iterator<Item = (&str, String, &Value)> {
+        let known = RUNS.iter().filter_map(|(name, what)| Some((*name, (*what).to_owned(), self.0.get(*name)?)));
+        let others = self.0.iter().filter_map(|(name, found)| {
+            let (topology, _) = name.split_once('-')?;
+            let what = RUNS.iter().find(|(known, _)| *known == topology)?.1;
+            Some((name.as_str(), format!("{what}, of another make or version"), found))
+        });
+        known.chain(others)
+    }
+}
+
+/// A line a run.
+fn summary(kept: &Kept) -> String {
+    let mut out = String::new();
+    if let Some(model) = kept.0.get(MODEL) {
+        let _ = writeln!(out, "{}\n", tally(model));
+    }
+    out += "| histories over | D, ms | histories | reads checked | violations | broken rules caught |\n\
+            |---|---|---|---|---|---|\n";
+    for (_, what, found) in kept.runs() {
+        let mutations = rows(found, "mutations");
+        let caught = mutations.iter().filter(|row| is_caught(row)).count();
+        let caught = if mutations.is_empty() { "-".into() } else { format!("{caught} of {}", mutations.len()) };
+        let [server, bound, histories, reads, violations] =
+            ["server", "bound_ms", "histories", "reads", "violations"].map(|name| text(&found[name]));
+        let _ = writeln!(out, "| {server}: {what} | {bound} | {histories} | {reads} | {violations} | {caught} |");
+    }
+    out
+}
+
+fn histories(kept: &Kept) -> String {
+    let mut out = summary(kept).lines().skip_while(|line| !line.starts_with('|')).collect::<Vec<_>>().join("\n") + "\n";
+    for (_, what, found) in kept.runs() {
+        let bound = number(&found["bound_ms"]).max(1);
+        let failovers = rows(found, "faults").iter().any(|row| number(&row["takeovers"]) > 0);
+        let _ =
+            write!(out, "\n**{}: {what}.** {} acknowledged writes.\n\n", text(&found["server"]), found["acknowledged"]);
+        out += "| fault | histories | reads | oldest value served, ms | of D | violations |";
+        out += if failovers { " possible failovers | longest, ms | lost an invalidation | stale until, ms |\n" } else { "\n" };
+        out += if failovers { "|---|---|---|---|---|---|---|---|---|---|\n" } else { "|---|---|---|---|---|---|\n" };
+        for row in rows(found, "faults") {
+            let [fault, histories, reads, worst, violations, takeovers, took, lossy, window] =
+                ["fault", "histories", "reads", "worst_ms", "violations", "takeovers", "took_ms", "lossy", "window_ms"]
+                    .map(|name| text(&row[name]));
+            let share = number(&row["worst_ms"]) * 100 / bound;
+            let _ = write!(out, "| {fault} | {histories} | {reads} | {worst} | {share} % | {violations} |");
+            out += &match (failovers, takeovers.as_str()) {
+                (false, _) => "\n".to_owned(),
+                (true, "0") => " - | - | - | - |\n".to_owned(),
+                (true, _) => format!(" {takeovers} | {took} | {lossy} | {window} |\n"),
+            };
+        }
+    }
+    out
+}
+
+/// Every rule, and where its breakage shows.
+fn rules(kept: &Kept) -> String {
+    let runs: Vec<_> = kept.runs().filter(|(_, _, found)| !rows(found, "mutations").is_empty()).collect();
+    let mut out = "| broken rule | model |".to_owned();
+    runs.iter().for_each(|(name, ..)| {
+        let _ = write!(out, " histories: {name} |");
+    });
+    out += "\n|---|---|";
+    out += &"---|".repeat(runs.len());
+    out.push('\n');
+    let model = kept.0.get(MODEL).map(|model| rows(model, "rules")).unwrap_or_default();
+    for rule in model {
+        let name = text(&rule["rule"]);
+        let _ = write!(out, "| `{name}` | {} in {} steps |", text(&rule["property"]), rule["steps"]);
+        for (_, _, found) in &runs {
+            match rows(found, "mutations").iter().find(|row| row["rule"] == rule["rule"]) {
+                Some(row) if is_caught(row) => {
+                    let _ = write!(out, " {} of {}, {} |", row["caught"], row["histories"], text(&row["fault"]));
+                }
+                Some(row) => {
+                    let _ = write!(out, " {} of {}: by the model |", row["caught"], row["histories"]);
+                }
+                None => out += " |",
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn model(kept: &Kept) -> String {
+    kept.0.get(MODEL).map_or_else(String::new, |model| tally(model) + "\n")
+}
+
+fn tally(model: &Value) -> String {
+    let kind = if model["nightly"] == true { "nightly" } else { "quick" };
+    format!(
+        "`cargo xtask model`, {kind} form: {} unique states in {} configurations, {} violations, {} of {} broken rules caught.",
+        thousands(number(&model["states"])),
+        model["configurations"],
+        model["violations"],
+        model["caught"],
+        model["mutations"],
+    )
+}
+
+/// Takes the figures from what the model printed.
+fn read_model(said: &[String]) -> Option<Value> {
+    let clean = |line: &&String| line.trim_end().ends_with(" clean");
+    let rules: Vec<Value> = said
+        .iter()
+        .filter_map(|line| {
+            // NoCas   P1 far   in  9 steps,   2436 states of base
+            let (head, tail) = line.split_once(" steps,")?;
+            let (head, steps) = head.rsplit_once(" in ")?;
+            let (rule, property) = head.trim().split_once(' ')?;
+            let config = tail.rsplit_once(" states of ")?.1.trim();
+            let steps: u64 = steps.trim().parse().ok()?;
+            Some(json!({ "rule": rule, "property": property.trim(), "steps": steps, "config": config }))
+        })
+        .collect();
+    let last = said.iter().rfind(|line| line.starts_with("states="))?;
+    let figure =
+        |name: &str| last.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok());
+    Some(json!({
+        "nightly": said.iter().any(|line| line.starts_with("long ")),
+        "configurations": said.iter().filter(clean).count(),
+        "states": figure("states")?,
+        "violations": figure("violations")?,
+        "mutations": figure("mutations")?,
+        "caught": figure("caught")?,
+        "rules": rules,
+    }))
+}
+
+fn rows<'a>(found: &'a Value, name: &str) -> &'a [Value] {
+    found[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+fn is_caught(row: &Value) -> bool {
+    number(&row["caught"]) * 10 >= number(&row["histories"]) * 8
+}
+
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_show_what_is_kept() {
+        let workspace = Workspace::find().unwrap();
+        let kept = kept(&workspace.root().join(KEPT)).unwrap();
+        for place in PLACES {
+            let paper = workspace.read(place.0).unwrap();
+            assert_eq!(paper, shown(&paper, place, &kept).unwrap(), "{} was edited by hand", place.0);
+        }
+        assert!(kept.0.values().all(|found| found["violations"] == 0), "the evidence shows a violation");
+    }
+
+    #[test]
+    fn the_models_figures_are_read() {
+        let said = [
+            "base                      129285 states     0.5 s  clean",
+            "long                     2830562 states    15.7 s  clean",
+            "vacuity-tags               12031 states            fails as it must: P5 tags in 12 steps",
+            "NoCas                P1 far         in  9 steps,     2436 states of base",
+            "states=77380844 violations=0 mutations=40 caught=40",
+        ]
+        .map(str::to_owned);
+        let model = read_model(&said).unwrap();
+        assert_eq!((&model["configurations"], &model["nightly"]), (&json!(2), &json!(true)));
+        assert_eq!(model["rules"], json!([{"rule": "NoCas", "property": "P1 far", "steps": 9, "config": "base"}]));
+        assert!(tally(&model).contains("77,380,844 unique states in 2 configurations, 0 violations, 40 of 40"));
+        assert!(read_model(&said[..4]).is_none());
+    }
+
+    #[test]
+    fn a_rule_that_histories_miss_is_left_to_the_model() {
+        let rule = |name: &str| json!({ "rule": name, "property": "P3 bound", "steps": 9, "config": "base" });
+        let mutation =
+            |name: &str, caught: u64| json!({"rule": name, "fault": "none", "histories": 10, "caught": caught});
+        let found = json!({
+            "server": "redis 7.0.15 cluster", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
+            "faults": [{"fault": "failover", "histories": 2, "reads": 10, "worst_ms": 300, "violations": 0,
+                "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900}],
+            "mutations": [mutation("NoCas", 9), mutation("NoTrust", 6)],
+        });
+        let model = json!({ "rules": [rule("NoCas"), rule("NoTrust"), rule("NoPoison")] });
+        let kept = Kept([("cluster".to_owned(), found), (MODEL.to_owned(), model)].into());
+        let rules = rules(&kept);
+        assert!(rules.contains("| `NoCas` | P3 bound in 9 steps | 9 of 10, none |\n"), "{rules}");
+        assert!(rules.contains("| `NoTrust` | P3 bound in 9 steps | 6 of 10: by the model |\n"), "{rules}");
+        assert!(rules.contains("| `NoPoison` | P3 bound in 9 steps | |\n"), "{rules}");
+        let histories = histories(&kept);
+        assert!(histories.contains("| failover | 2 | 10 | 300 | 50 % | 0 | 4 | 2500 | 1 | 2900 |\n"), "{histories}");
+        assert!(summary(&kept).contains("| 600 | 2 | 10 | 0 | 1 of 2 |\n"), "{}", summary(&kept));
+    }
+}
