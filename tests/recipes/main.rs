@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use cache_core::memory::Memory;
 use cache_core::recipe::counter::CounterStore;
 use cache_core::recipe::leaderboard::BoardStore;
+use cache_core::recipe::pubsub::PubSubStore;
 use cache_core::recipe::session::SessionStore;
 use cache_core::recipe::value::ValueStore;
-use cache_core::testkit::recipe::{Case, counter, leaderboard, limit, lock, session, value};
+use cache_core::testkit::recipe::{Case, counter, leaderboard, limit, lock, pubsub, session, value};
 use cache_redis::testkit::{Cluster, Server};
 use cache_strata::Redis;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -59,6 +60,7 @@ fn tests(runtime: &Arc<Runtime>, stores: &Stores) -> Vec<Trial> {
     recipe!(tests, runtime, stores, "lock": lock::CASES, dyn lock::Subject);
     recipe!(tests, runtime, stores, "leaderboard": leaderboard::CASES, dyn BoardStore);
     recipe!(tests, runtime, stores, "session": session::CASES, dyn SessionStore);
+    recipe!(tests, runtime, stores, "pubsub": pubsub::CASES, dyn PubSubStore);
     tests
 }
 

@@ -9,6 +9,7 @@
 //! * [`leaderboard`]: members in the order of their scores.
 //! * [`limit`]: rate limits: gcra, windows, a log; what may happen now and when again.
 //! * [`lock`]: one holder at a time, with a fence.
+//! * [`pubsub`]: typed messages to whoever listens, with gaps told.
 //! * [`session`]: what a web application remembers of its visitors.
 //! * [`value`]: typed values: compare-and-swap, get-and-set, set-if-absent.
 
@@ -17,6 +18,7 @@ mod expiry;
 pub mod leaderboard;
 pub mod limit;
 pub mod lock;
+pub mod pubsub;
 pub mod session;
 pub mod value;
 mod window;
@@ -26,6 +28,7 @@ pub use expiry::Expiry;
 pub use leaderboard::Leaderboards;
 pub use limit::{Limit, Limits};
 pub use lock::Locks;
+pub use pubsub::Topic;
 pub use session::Sessions;
 pub use value::Values;
 pub use window::Window;

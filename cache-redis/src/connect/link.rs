@@ -11,7 +11,7 @@ use super::cluster::{self, Cluster};
 use super::handshake::Connector;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
-use super::subscriber::{self, Subscriber};
+use super::subscriber::{self, Subscriber, Words};
 use super::tracker::{self, Tracker};
 use crate::config::{Config, Topology};
 use crate::error;
@@ -134,9 +134,21 @@ impl Link {
     /// Opens a subscription on connections of its own; returns once every channel is confirmed.
     pub(crate) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
         match &self.0.way {
-            Way::One(node) => subscriber::open(Arc::clone(node.connector()), channels).await,
+            Way::One(_) => self.listen(channels, &subscriber::PLAIN).await,
             Way::Cluster(cluster) => cluster.subscribe(channels).await,
         }
+    }
+
+    /// As [`subscribe`](Self::subscribe), to what is published through a whole cluster.
+    pub(crate) async fn listen(&self, names: Vec<String>, words: &'static Words) -> Result<Subscriber> {
+        let source: subscriber::Source = match &self.0.way {
+            Way::One(node) => {
+                let connector = Arc::clone(node.connector());
+                Arc::new(move || Some(Arc::clone(&connector)))
+            }
+            Way::Cluster(cluster) => cluster.anybody(),
+        };
+        subscriber::open(source, names, words).await
     }
 
     /// Asks for the names of all keys written under `prefixes`, on a connection of its own; returns once confirmed.

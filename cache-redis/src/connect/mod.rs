@@ -21,6 +21,8 @@ mod wire;
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::Link;
 pub(crate) use node::Node;
+#[cfg(feature = "recipe")]
+pub(crate) use subscriber::{PATTERNS, PLAIN};
 pub(crate) use subscriber::{SubEvent, Subscriber};
 pub(crate) use tracker::{TrackEvent, Tracker};
 

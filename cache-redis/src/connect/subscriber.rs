@@ -24,8 +24,12 @@ const MAX_BYTES: usize = 16 << 20;
 /// How often a buffer that holds too many bytes is looked at.
 const DRAIN: Duration = Duration::from_millis(10);
 
+/// Whom to connect to, each time anew; `None` if nobody is known.
+pub(super) type Source = Arc<dyn Fn() -> Option<Arc<Connector>> + Send + Sync>;
+
 /// The words of a kind of subscription.
-pub(super) struct Words {
+#[derive(Debug)]
+pub(crate) struct Words {
     command: &'static str,
     confirmed: &'static str,
     pub(super) message: &'static str,
@@ -33,7 +37,13 @@ pub(super) struct Words {
     pub(super) left: &'static str,
 }
 
-const PLAIN: Words = Words { command: "SUBSCRIBE", confirmed: "subscribe", message: "message", left: "unsubscribe" };
+pub(crate) const PLAIN: Words =
+    Words { command: "SUBSCRIBE", confirmed: "subscribe", message: "message", left: "unsubscribe" };
+
+/// Patterns of channels. A message names its pattern before its channel.
+#[cfg(feature = "recipe")]
+pub(crate) const PATTERNS: Words =
+    Words { command: "PSUBSCRIBE", confirmed: "psubscribe", message: "pmessage", left: "punsubscribe" };
 
 /// Channels that belong to slots.
 pub(super) const SHARDED: Words =
@@ -83,13 +93,13 @@ fn weight(event: &SubEvent) -> usize {
 ///
 /// The connection speaks RESP2, which every server does, and is read by us, not by the driver: the driver's queue of
 /// messages has no bound.
-pub(crate) async fn open(connector: Arc<Connector>, channels: Vec<String>) -> Result<Subscriber> {
+pub(super) async fn open(source: Source, channels: Vec<String>, words: &'static Words) -> Result<Subscriber> {
     if channels.is_empty() {
         return Err(no_channel());
     }
     let (outlet, subscriber) = Outlet::pair();
     let (ready, first) = oneshot::channel();
-    tokio::spawn(supervise(connector, channels, outlet, ready));
+    tokio::spawn(supervise(source, channels, words, outlet, ready));
     match first.await {
         Ok(Ok(())) => Ok(subscriber),
         Ok(Err(error)) => Err(error.with_operation("subscribe")),
@@ -167,12 +177,13 @@ impl Outlet {
 }
 
 async fn supervise(
-    connector: Arc<Connector>,
+    source: Source,
     channels: Vec<String>,
+    words: &'static Words,
     mut outlet: Outlet,
     ready: oneshot::Sender<Result<()>>,
 ) {
-    let (mut wire, mut place) = match join(&connector, &channels, &mut outlet).await {
+    let (mut connector, mut wire, mut place) = match join(&source, &channels, words, &mut outlet).await {
         Ok(joined) => joined,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -189,7 +200,7 @@ async fn supervise(
             loop {
                 let since = Instant::now();
                 tokio::select! {
-                    () = listen(&connector, &mut wire, &mut outlet) => {}
+                    () = listen(&connector, &mut wire, words, &mut outlet) => {}
                     () = connector.left(&place) => {}
                 }
                 drop(wire);
@@ -198,7 +209,7 @@ async fn supervise(
                 if outlet.sender.send(SubEvent::Lost).await.is_err() {
                     return;
                 }
-                (wire, place) = rejoin(&connector, &channels, &mut outlet, since).await;
+                (connector, wire, place) = rejoin(&source, &connector, &channels, words, &mut outlet, since).await;
                 // messages that came between the confirmations were not delivered before the gap ended
                 if outlet.sender.send(SubEvent::Restored).await.is_err() {
                     return;
@@ -208,12 +219,21 @@ async fn supervise(
     }
 }
 
-async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet, since: Instant) -> (Wire, Place) {
-    let knobs = &connector.config.knobs;
+type Joined = (Arc<Connector>, Wire, Place);
+
+async fn rejoin(
+    source: &Source,
+    before: &Connector,
+    channels: &[String],
+    words: &Words,
+    outlet: &mut Outlet,
+    since: Instant,
+) -> Joined {
+    let knobs = &before.config.knobs;
     let mut failures = u32::from(since.elapsed() < knobs.backoff_max);
     loop {
         sleep(backoff::wait(knobs.backoff_min, knobs.backoff_max, failures)).await;
-        match join(connector, channels, outlet).await {
+        match join(source, channels, words, outlet).await {
             Ok(joined) => return joined,
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -226,14 +246,16 @@ async fn rejoin(connector: &Connector, channels: &[String], outlet: &mut Outlet,
 }
 
 /// Opens a connection and subscribes, all within the connect timeout.
-async fn join(connector: &Connector, channels: &[String], outlet: &mut Outlet) -> Result<(Wire, Place)> {
+async fn join(source: &Source, channels: &[String], words: &Words, outlet: &mut Outlet) -> Result<Joined> {
+    let connector = source().ok_or_else(|| error::server("CLUSTERDOWN", ""))?;
     let work = async {
         let (stream, place) = connector.stream().await?;
         let early = |channel: &Bytes, payload| outlet.message(channel, payload);
-        let wire = confirm(connector, stream, &place.endpoint, channels, &PLAIN, early, |_| {}).await?;
+        let wire = confirm(&connector, stream, &place.endpoint, channels, words, early, |_| {}).await?;
         Ok((wire, place))
     };
-    connector.within(work).await
+    let (wire, place) = connector.within(work).await?;
+    Ok((connector, wire, place))
 }
 
 /// Subscribes on an open stream; messages that come before the last confirmation go to `early`, the
@@ -279,7 +301,10 @@ pub(super) async fn confirm(
                 [kind, channel, _] if kind == words.confirmed => {
                     missing.remove(&channel[..]);
                 }
-                [kind, channel, payload] if kind == words.message => early(channel, payload.clone()),
+                // a pattern stands before the channel
+                [kind, channel, payload] | [kind, _, channel, payload] if kind == words.message => {
+                    early(channel, payload.clone());
+                }
                 _ => {}
             },
         }
@@ -288,7 +313,7 @@ pub(super) async fn confirm(
 }
 
 /// Delivers messages until the connection breaks or stops answering.
-async fn listen(connector: &Connector, wire: &mut Wire, outlet: &mut Outlet) {
+async fn listen(connector: &Connector, wire: &mut Wire, words: &Words, outlet: &mut Outlet) {
     let knobs = &connector.config.knobs;
     let ping = redis::cmd("PING").get_packed_command();
     let patience = knobs.timeout * knobs.rebuild_after;
@@ -309,8 +334,8 @@ async fn listen(connector: &Connector, wire: &mut Wire, outlet: &mut Outlet) {
             Ok(Ok(frame)) => {
                 asked = false;
                 let Frame::Parts(parts) = frame else { continue };
-                if let [kind, channel, payload] = parts.as_slice()
-                    && kind == PLAIN.message
+                if let [kind, channel, payload] | [kind, _, channel, payload] = parts.as_slice()
+                    && kind == words.message
                 {
                     outlet.message(channel, payload.clone());
                 }

@@ -4,6 +4,7 @@ mod counter;
 mod leaderboard;
 mod limit;
 mod lock;
+mod pubsub;
 mod session;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;

@@ -4,6 +4,7 @@ pub mod counter;
 pub mod leaderboard;
 pub mod limit;
 pub mod lock;
+pub mod pubsub;
 pub mod session;
 pub mod value;
 

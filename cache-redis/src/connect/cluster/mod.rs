@@ -19,7 +19,7 @@ pub(super) use self::route::{is_one_slot, parts};
 use self::topology::Topology;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
-use super::subscriber::Subscriber;
+use super::subscriber::{Source, Subscriber};
 use crate::config::{Config, Endpoint};
 use crate::error;
 
@@ -50,6 +50,18 @@ impl Cluster {
     /// Subscribes to channels, each at the owner of its slot.
     pub(super) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
         listen::open(Arc::clone(&self.topology), channels).await
+    }
+
+    /// Some server that owns slots, another one each time: what one can't carry the next may.
+    pub(super) fn anybody(&self) -> Source {
+        let topology = Arc::clone(&self.topology);
+        Arc::new(move || {
+            let servers = topology.primaries();
+            // the last one may have failed
+            topology.doubt();
+            let at = fastrand::usize(..servers.len().max(1));
+            servers.get(at).map(|node| Arc::clone(node.connector()))
+        })
     }
 
     /// Sends to the owner of the request's keys, following redirections; ends within `span`.
