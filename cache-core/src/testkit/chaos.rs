@@ -76,6 +76,11 @@ impl<S: ?Sized> Chaos<S> {
         self.faults.slow(delay);
     }
 
+    /// Every reply takes `delay` longer, after the call was executed. Zero ends it.
+    pub fn slow_replies(&self, delay: Duration) {
+        self.faults.slow_replies(delay);
+    }
+
     /// While `on`, every call lets other tasks go first, once before it is executed and once after: so that a future which
     /// calls a store that never waits can be dropped at either point.
     pub fn yields(&self, on: bool) {

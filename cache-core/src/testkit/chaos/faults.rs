@@ -21,6 +21,7 @@ struct Script {
     failures: Vec<Failure>,
     lost_replies: u64,
     delay: Duration,
+    reply_delay: Duration,
     yields: bool,
 }
 
@@ -66,6 +67,10 @@ impl Faults {
 
     pub(super) fn slow(&self, delay: Duration) {
         self.script().delay = delay;
+    }
+
+    pub(super) fn slow_replies(&self, delay: Duration) {
+        self.script().reply_delay = delay;
     }
 
     pub(super) fn yields(&self, on: bool) {
@@ -114,6 +119,10 @@ impl Faults {
         self.before(op).await?;
         let reply = call.await;
         self.pause().await;
+        let late = self.script().reply_delay;
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
+        }
         self.after(op)?;
         reply
     }
