@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use cache_core::{Frame, Leases, Memory, State, codec::Raw};
-use cache_tiered::{Cache, Policy, Tiered};
+use cache_tiered::{Cache, Freshness, Loaded, Policy, Tiered};
 use common::{alone, eventually, names, node, ok};
 
 const SPAN: Duration = Duration::from_secs(3600);
@@ -108,5 +108,38 @@ async fn an_invalidation_takes_the_fallback_whichever_came_first() {
             cache.expire("k").await.unwrap();
         }
         assert_eq!(far_state(&far, FAR_KEY).await, None);
+    }
+}
+
+async fn failing() -> Result<String, std::io::Error> {
+    Err(std::io::Error::other("the origin is down"))
+}
+
+/// What a caller is told while loads fail.
+async fn told(cache: &Cache<String>) -> Option<(String, Freshness)> {
+    let answer = cache.load_with("k", || async { failing().await.map(Loaded::value) }).await.ok()?;
+    Some((answer.value.unwrap().to_string(), answer.freshness))
+}
+
+#[tokio::test]
+async fn while_loads_fail_an_expired_value_is_served_and_an_invalidated_one_is_not() {
+    let far = Memory::new();
+    let (here, there, only) = (node(&far).await, node(&far).await, alone().await);
+    for (here, there) in [(&here, &there), (&only, &only)] {
+        let (here, there) = (safe(here), safe(there));
+        here.get_or_load("k", || ok("old")).await.unwrap();
+        there.get_or_load("k", || ok("old")).await.unwrap();
+        here.expire("k").await.unwrap();
+        eventually("the other process hears of it", async || there.get("k").await.unwrap().is_none()).await;
+        for cache in [&here, &there] {
+            let (value, freshness) = told(cache).await.expect("a fallback");
+            assert_eq!(value, "old");
+            assert!(matches!(freshness, Freshness::Stale(_)), "{freshness:?}");
+        }
+        here.invalidate("k").await.unwrap();
+        eventually("the other process hears of it", async || told(&there).await.is_none()).await;
+        for cache in [&here, &there] {
+            assert_eq!(told(cache).await, None, "what was invalidated is no fallback");
+        }
     }
 }
