@@ -86,3 +86,24 @@ async fn what_lies_too_far_in_the_future_is_pulled_in() {
         }
     }
 }
+
+/// What the field writes for a sliding window: drop the old, add, count, compare. Thirty requests a second against ten
+/// allowed, for ten seconds, by times that stand in the scores.
+#[tokio::test]
+async fn the_naive_window_locks_out_who_keeps_trying() {
+    let server = Server::spawn().unwrap();
+    let redis = Redis::connect(server.url()).await.unwrap();
+    let (mut naive, mut ours, mut held) = (0, 0, None);
+    let limit = Limit::per_second(10).by(Algorithm::Log);
+    for i in 0..300_u64 {
+        let now = 1_000_000_000 + i * 33_333;
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZREMRANGEBYSCORE").arg("z").arg("-inf").arg(now - 1_000_000).ignore();
+        pipe.cmd("ZADD").arg("z").arg(now).arg(now).ignore();
+        pipe.cmd("ZCARD").arg("z");
+        let (count,): (u64,) = redis.link().pipe("test", &pipe).await.unwrap();
+        naive += u32::from(count <= 10);
+        ours += u32::from(Taken::take(&mut held, &limit, now, 1).unwrap().allowed);
+    }
+    assert_eq!((naive, ours), (10, 100));
+}

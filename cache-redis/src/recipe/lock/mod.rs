@@ -47,3 +47,6 @@ impl LockStore for Redis {
         self.hub().listen(self.link(), key, token).await
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
