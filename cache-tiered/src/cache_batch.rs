@@ -47,7 +47,8 @@ where
     ///
     /// # Errors
     /// Each key has its own: `Loader` with the loader's error or panic for the keys that it was asked for; `Timeout` past
-    /// the deadline; `Invalid` for a bad key. A far store that fails is no error here: the loader is run.
+    /// the deadline; `Overloaded` from the origin's protection; `Invalid` for a bad key. Where there is a fallback, it is
+    /// served instead. A far store that fails is no error here: the loader is run.
     ///
     /// ```
     /// # use cache_core::{Memory, codec::Raw, memory::LocalMemory};

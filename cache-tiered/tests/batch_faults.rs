@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use cache_core::testkit::chaos::Op;
 use cache_core::{ErrorKind, Memory, codec::Raw};
-use cache_tiered::{Cache, Policy};
+use cache_tiered::{Cache, Freshness, Policy, StaleReason, Tiered};
 use tokio::time::timeout;
 
 use common::batch::{Calls, Gate, answer, chaos, nothing_is_left, texts, values};
-use common::{eventually, names, node, ok};
+use common::{alone, eventually, names, node, ok};
 
 #[tokio::test]
 async fn a_loader_that_fails_fails_what_it_was_asked_for_and_gives_the_leases_back() {
     let memory = Memory::new();
     let tiered = node(&memory).await;
-    let cache = names(&tiered);
+    let policy = Policy::minutes(5).backoff(None);
+    let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).build().unwrap();
     cache.get_or_load("k000", || ok("near")).await.unwrap();
     let fails = |_: Vec<String>| std::future::ready(Err::<Vec<(String, String)>, _>(io::Error::other("down")));
     let found = cache.get_many_or_load(&texts(0, 3), fails).await;
@@ -148,4 +149,101 @@ async fn a_far_store_that_refuses_leases_or_fills_costs_no_result() {
         assert_eq!(calls.all(), [texts(0, 3)], "{}", op.as_str());
         eventually("nothing is in flight", async || tiered.in_flight() == 0).await;
     }
+}
+
+/// A cache whose values are fresh for a moment and fallbacks for long.
+fn with_fallbacks(tiered: &Tiered, policy: Policy) -> Cache<String> {
+    let policy = policy.ttl(Duration::from_millis(40)).jitter(0.0).fail_safe(Duration::from_secs(600));
+    tiered.cache("names").codec(Raw).policy(policy).build().unwrap()
+}
+
+async fn all_are_past_their_time(cache: &Cache<String>, keys: &[String]) {
+    eventually("their time is over", async || {
+        for key in keys {
+            if cache.get(key).await.unwrap().is_some() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
+/// sturdyc: with its origin down, a refresh of a batch deletes records that are still good.
+#[tokio::test]
+async fn a_batch_whose_origin_fails_serves_fallbacks_and_fails_only_what_has_none() {
+    let memory = Memory::new();
+    for (tiered, far) in [(node(&memory).await, true), (alone().await, false)] {
+        let cache = with_fallbacks(&tiered, Policy::minutes(5));
+        let calls = Calls::default();
+        assert!(cache.get_many_or_load(&texts(0, 3), calls.loader()).await.iter().all(Result::is_ok));
+        all_are_past_their_time(&cache, &texts(0, 3)).await;
+        let down = Calls::default();
+        let fails = {
+            let down = down.clone();
+            move |keys: Vec<String>| {
+                down.note(&keys);
+                std::future::ready(Err::<Vec<(String, String)>, _>(io::Error::other("down")))
+            }
+        };
+        for _ in 0..5 {
+            let found = cache.get_many_or_load(&texts(0, 4), fails.clone()).await;
+            assert_eq!(values(&found[..3]), texts(0, 3).into_iter().map(|key| Some(answer(key).1)).collect::<Vec<_>>());
+            assert_eq!(found[3].as_ref().unwrap_err().kind(), ErrorKind::Loader);
+        }
+        assert_eq!(down.all()[0], texts(0, 4));
+        assert_eq!(down.keys().iter().filter(|key| *key != "k003").count(), 3, "one probe a key and throttle window");
+        let answers = cache
+            .load_many_with(&texts(0, 1), |_: Vec<String>| {
+                std::future::ready(Ok::<Vec<(_, io::Result<_>)>, io::Error>(vec![]))
+            })
+            .await;
+        assert!(matches!(answers[0].as_ref().unwrap().freshness, Freshness::Stale(StaleReason::LoadFailed)));
+        if far {
+            // another process has no fallback near: it finds the far store's, and that the origin is left alone
+            let other = with_fallbacks(&node(&memory).await, Policy::minutes(5));
+            let calls = Calls::default();
+            let found = other.get_many_or_load(&texts(0, 3), calls.loader()).await;
+            assert_eq!(values(&found).len(), 3);
+            assert!(calls.all().is_empty(), "one probe for the whole fleet");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_late_serves_fallbacks_and_goes_on() {
+    let memory = Memory::new();
+    let tiered = node(&memory).await;
+    let cache = with_fallbacks(&tiered, Policy::minutes(5).soft_timeout(Duration::from_millis(20)));
+    let calls = Calls::default();
+    assert!(cache.get_many_or_load(&texts(0, 3), calls.loader()).await.iter().all(Result::is_ok));
+    all_are_past_their_time(&cache, &texts(0, 3)).await;
+    let gate = Gate::default();
+    let found = timeout(Duration::from_secs(10), cache.get_many_or_load(&texts(0, 3), gate.many())).await.unwrap();
+    assert_eq!(values(&found).len(), 3);
+    assert!(tiered.in_flight() > 0, "the load goes on without its callers");
+    gate.go.notify_one();
+    eventually("it ends", async || tiered.in_flight() == 0).await;
+    assert_eq!(gate.calls.all(), [texts(0, 3)]);
+}
+
+#[tokio::test]
+async fn a_batch_on_a_failing_origin_costs_one_call_a_backoff() {
+    let tiered = alone().await;
+    let cache = names(&tiered);
+    let calls = Calls::default();
+    let fails = {
+        let calls = calls.clone();
+        move |keys: Vec<String>| {
+            calls.note(&keys);
+            std::future::ready(Err::<Vec<(String, String)>, _>(io::Error::other("down")))
+        }
+    };
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        let found = cache.get_many_or_load(&texts(0, 3), fails.clone()).await;
+        assert!(found.into_iter().all(|found| found.unwrap_err().kind() == ErrorKind::Loader));
+    }
+    let windows = 1 + begun.elapsed().as_millis() / 50;
+    assert!((calls.all().len() as u128) <= windows, "{} calls in {windows} windows", calls.all().len());
 }

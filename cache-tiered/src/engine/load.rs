@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cache_core::observe::Metric;
 use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, State, Wait, check_value};
 
+use super::batch::join_all;
 use super::read::{Probe, ReadToLoad};
 use super::trust::Footing;
 use super::{Engine, Far, Shift, Where};
@@ -75,6 +76,17 @@ impl Held {
         let release = async move {
             let _shift = shift;
             let Some(far) = &engine.far else { return };
+            let now = engine.clock.now();
+            let (rests, held): (Vec<_>, Vec<_>) = held
+                .into_iter()
+                .map(|held| (engine.pauses.active(&held.at.near, now).map(|(_, left)| left), held))
+                .partition(|(rest, _)| rest.is_some());
+            let resting = rests.iter().filter_map(|(rest, held)| {
+                let channel = &engine.line(&held.at).names.channel;
+                Some(far.leases().rest(&held.at.far, held.token, (*rest)?, channel))
+            });
+            let _ = join_all(resting).await;
+            let held: Vec<Self> = held.into_iter().map(|(_, held)| held).collect();
             for (line, state) in engine.lines.iter().enumerate() {
                 let claims: Vec<Claim<'_>> = held.iter().filter(|held| held.line() == line).map(Self::claim).collect();
                 if !claims.is_empty() {
@@ -82,7 +94,7 @@ impl Held {
                     let _ = far.leases().release_many(&claims, &state.names.channel).await;
                 }
             }
-            held.into_iter().for_each(Self::over);
+            rests.into_iter().map(|(_, held)| held).chain(held).for_each(Self::over);
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(release);
@@ -448,13 +460,7 @@ impl LoadTask {
         let s0 = self.s0();
         let produced = self.renewing(far, &held, self.produce(loader)).await.inspect_err(|error| self.failed(error))?;
         let (entry, packed) = self.packed(far, held.token, produced, s0);
-        let Some((bytes, ttl)) = packed else {
-            if self.flight.fallback().is_some() {
-                // what the far store still holds is older
-                self.raise_floor();
-            }
-            return Ok(self.bare(entry));
-        };
+        let Some((bytes, ttl)) = packed else { return Ok(self.unstored(entry)) };
         let channel = &engine.line(&self.at).names.channel;
         let fill = async {
             if broken(Mutation::NoCas) {
@@ -508,6 +514,15 @@ impl LoadTask {
                 Ok(self.bare(entry))
             }
         }
+    }
+
+    /// The end of a load that is not to be stored in the far store.
+    pub(super) fn unstored(&self, entry: Arc<Entry>) -> Served {
+        if self.flight.fallback().is_some() {
+            // what the far store still holds is older
+            self.raise_floor();
+        }
+        self.bare(entry)
     }
 
     /// For the flight's own callers only.

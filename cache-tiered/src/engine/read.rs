@@ -265,10 +265,22 @@ impl Engine {
         }
         let Some(far) = &self.far else { return Ok(ReadToLoad::Missed(Duration::ZERO)) };
         let sent = self.clock.now();
-        let Some(found) = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? else {
-            return Ok(ReadToLoad::Missed(Duration::ZERO));
-        };
-        match self.sift(at, &found, sent, space).await? {
+        match far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? {
+            Some(found) => self.take_to_load(at, flight, &found, sent, space).await,
+            None => Ok(ReadToLoad::Missed(Duration::ZERO)),
+        }
+    }
+
+    /// What was found by a flight that will load if it can't be served.
+    pub(super) async fn take_to_load(
+        &self,
+        at: &Where,
+        flight: &Flight,
+        found: &Found,
+        sent: cache_core::Tick,
+        space: &Space,
+    ) -> Result<ReadToLoad> {
+        match self.sift(at, found, sent, space).await? {
             Admitted::Usable(entry) => Ok(ReadToLoad::Found(entry, Tier::Far)),
             Admitted::Stale(entry, rest) => {
                 flight.set_fallback(entry);

@@ -9,19 +9,21 @@ use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tic
 use tokio::task::JoinSet;
 
 use super::super::load::{Held, LoadTask, late};
-use super::super::{Engine, Far};
+use super::super::{Engine, Far, Where};
 use super::read::Missing;
 use super::{Batch, Led, join_all};
 use crate::answer::{Served, Tier};
-use crate::flight::{Crew, Lead};
+use crate::flight::{Crew, Lead, Outcome};
 use crate::loaded::{Loader, ManyLoader, Produced};
 use crate::space::Space;
 
-/// Hands the missing keys over to tasks of at most `max_batch` keys each; the seats that this call keeps in them.
-pub(super) fn start(batch: &Batch<'_>, missing: Missing, loader: &ManyLoader) -> Vec<(usize, Lead)> {
+/// Hands the missing keys over to tasks of at most `max_batch` keys each; the seats that this call keeps in them. Keys
+/// whose last load failed a moment ago are left alone.
+pub(super) fn start(batch: &mut Batch<'_>, missing: Missing, loader: &ManyLoader) -> Vec<Boarded> {
     let most = batch.space.max_batch.max(1);
     let mut seats = Vec::with_capacity(missing.leased.len() + missing.cut_off.len());
     for (leads, far_works) in [(missing.leased, true), (missing.cut_off, false)] {
+        let leads: Vec<Led> = leads.into_iter().filter_map(|(led, rest)| batch.held_back(led, rest)).collect();
         let mut leads = leads.into_iter().peekable();
         while leads.peek().is_some() {
             let crew: Vec<Led> = leads.by_ref().take(most).collect();
@@ -31,7 +33,30 @@ pub(super) fn start(batch: &Batch<'_>, missing: Missing, loader: &ManyLoader) ->
     seats
 }
 
-fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bool) -> Vec<(usize, Lead)> {
+impl Batch<'_> {
+    /// The flight, unless its key is not to be loaded now: then it ends with the error, or a fallback.
+    fn held_back(&mut self, led: Led, rest: Duration) -> Option<Led> {
+        let (engine, policy) = (self.engine, &self.space.policy);
+        let flight = Arc::clone(led.lead.flight());
+        let Some(error) = engine.held_back(&led.at, &flight, policy, rest) else { return Some(led) };
+        let Led { index, at, lead, .. } = led;
+        engine.conclude_failed(&at, &flight, policy);
+        lead.end(Outcome::Failed(error.clone()));
+        let may = self.may_fall_back();
+        let outcome = engine.or_fallback(&at, &flight, self.space, may, Outcome::Failed(error));
+        self.results[index] = outcome.into_result();
+        None
+    }
+}
+
+/// A place in a flight that this call leads and whose load a task drives.
+pub(super) struct Boarded {
+    pub(super) index: usize,
+    pub(super) at: Where,
+    pub(super) lead: Lead,
+}
+
+fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bool) -> Vec<Boarded> {
     let crew = Crew::of(leads.len());
     let mut members = Vec::with_capacity(leads.len());
     let mut seats = Vec::with_capacity(leads.len());
@@ -39,9 +64,9 @@ fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bo
         let flight = Arc::clone(lead.flight());
         flight.join_crew(&crew);
         flight.missed();
-        members.push(Some(Member { index, task: LoadTask::new(batch.engine, at, flight, batch.space) }));
+        members.push(Some(Member { index, task: LoadTask::new(batch.engine, at.clone(), flight, batch.space) }));
         lead.hand_over();
-        seats.push((index, lead));
+        seats.push(Boarded { index, at, lead });
     }
     let task = BatchTask {
         engine: Arc::clone(batch.engine),
@@ -296,7 +321,7 @@ impl BatchTask {
                         }
                         None => {
                             unfilled.push(held);
-                            Ok(task.bare(entry))
+                            Ok(task.unstored(entry))
                         }
                     }
                 }

@@ -12,6 +12,7 @@ use std::task::Poll;
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Result, Tick};
 
+use self::load::Boarded;
 use super::read::Probe;
 use super::trust::Footing;
 use super::{Engine, Where};
@@ -127,21 +128,35 @@ impl<'a> Batch<'a> {
             Some(loader) => load::start(self, missing, loader),
             None => Vec::new(),
         };
-        for (index, lead) in led {
-            self.results[index] = lead.seat.ended().await.into_result();
+        let (engine, space, may) = (self.engine, self.space, self.may_fall_back());
+        for Boarded { index, at, lead } in led {
+            self.results[index] = match engine.patient(&at, &lead.seat, space, may).await {
+                Err(fallback) => Some(Ok(Some(fallback))),
+                Ok(outcome) => engine.or_fallback(&at, lead.flight(), space, may, outcome).into_result(),
+            };
         }
         for Joined { index, at, seat } in joins {
-            let outcome = if self.loader.is_some() { seat.ended().await } else { seat.read().await };
-            let outcome = self.engine.accept(&at, &seat, outcome);
-            let only_read = self.loader.is_some() && !seat.flight.loads;
+            if self.loader.is_none() {
+                self.results[index] = engine.accept(&at, &seat, seat.read().await).into_result();
+                continue;
+            }
+            let outcome = match engine.patient(&at, &seat, space, may).await {
+                Err(fallback) => {
+                    self.results[index] = Some(Ok(Some(fallback)));
+                    continue;
+                }
+                Ok(outcome) => engine.accept(&at, &seat, outcome),
+            };
+            let only_read = !seat.flight.loads;
             self.results[index] = match outcome {
                 // it only read; what it missed is loaded by a flight of our own
                 Outcome::Done(None) if only_read => {
-                    self.missed[index] = true;
+                    // a flight of our own needs to see a fallback for itself
+                    self.missed[index] = space.policy.fail_safe.is_none();
                     None
                 }
                 Outcome::Failed(_) if only_read => None,
-                outcome => outcome.into_result(),
+                outcome => engine.or_fallback(&at, &seat.flight, space, may, outcome).into_result(),
             };
         }
     }
@@ -161,6 +176,12 @@ impl<'a> Batch<'a> {
                 }
                 Err(suspect) => suspect,
             };
+            if self.may_fall_back()
+                && let Some(served) = self.engine.paused(key, self.space)
+            {
+                self.results[index] = Some(Ok(Some(served)));
+                continue;
+            }
             let at = match self.engine.place(key) {
                 Ok(at) => at,
                 Err(error) => {
@@ -215,6 +236,12 @@ impl<'a> Batch<'a> {
             Probe::Suspect(entry) => Err(Some(entry)),
             Probe::Hit(..) | Probe::Miss => Err(None),
         }
+    }
+
+    /// Whether a value past its time may stand in for a failure: for callers that want no more than the namespace
+    /// promises.
+    fn may_fall_back(&self) -> bool {
+        self.loader.is_some() && self.since.is_none() && self.space.policy.fail_safe.is_some()
     }
 
     async fn footing(&self, line: usize) -> Footing {

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Found, Header, Result, State, Tick};
 
 use super::super::Far;
+use super::super::read::ReadToLoad;
 use super::{Ask, Batch, Led, join_all};
 use crate::answer::Tier;
 
-/// Flights that the far store left to be loaded.
+/// Flights that the far store left to be loaded, each with the time for which nobody is to load its key.
 #[derive(Default)]
 pub(super) struct Missing {
     /// The far store does not hold them.
-    pub(super) leased: Vec<Led>,
+    pub(super) leased: Vec<(Led, Duration)>,
     /// The far store could not tell.
-    pub(super) cut_off: Vec<Led>,
+    pub(super) cut_off: Vec<(Led, Duration)>,
 }
 
 impl Batch<'_> {
@@ -25,7 +27,7 @@ impl Batch<'_> {
     pub(super) async fn read(&mut self, leads: Vec<Led>) -> Missing {
         let mut missing = Missing::default();
         let Some(far) = &self.engine.far else {
-            missing.leased = leads;
+            missing.leased = leads.into_iter().map(|led| (led, Duration::ZERO)).collect();
             return missing;
         };
         let mut lines: BTreeMap<usize, Vec<Led>> = BTreeMap::new();
@@ -36,8 +38,8 @@ impl Batch<'_> {
         for led in leads {
             match led.ask {
                 Ask::Read => lines.entry(led.at.line).or_default().push(led),
-                Ask::Missed => missing.leased.push(led),
-                Ask::CutOff => missing.cut_off.push(led),
+                Ask::Missed => missing.leased.push((led, Duration::ZERO)),
+                Ask::CutOff => missing.cut_off.push((led, Duration::ZERO)),
             }
         }
         self.read_lines(far, lines.into_values(), missing).await
@@ -90,16 +92,24 @@ impl Batch<'_> {
                 Err(error) => return self.ended(led, Err(error), missing),
             }
         }
-        let read = engine.take(&led.at, &Found { frame, left: None }, sent, self.space).await;
-        self.ended(led, read.map(|found| found.map(|entry| (entry, Tier::Far))), missing);
+        let found = Found { frame, left: None };
+        if self.loader.is_none() {
+            let read = engine.take(&led.at, &found, sent, self.space).await;
+            return self.ended(led, read.map(|found| found.map(|entry| (entry, Tier::Far))), missing);
+        }
+        match engine.take_to_load(&led.at, led.lead.flight(), &found, sent, self.space).await {
+            Ok(ReadToLoad::Found(entry, tier)) => self.ended(led, Ok(Some((entry, tier))), missing),
+            Ok(ReadToLoad::Missed(rest)) => missing.leased.push((led, rest)),
+            Err(error) => self.ended(led, Err(error), missing),
+        }
     }
 
     /// Ends a flight with what was read, unless it goes on to load.
     fn ended(&mut self, led: Led, read: Result<Option<(Arc<Entry>, Tier)>>, missing: &mut Missing) {
         let loads = self.loader.is_some();
         match read {
-            Ok(None) if loads => missing.leased.push(led),
-            Err(error) if loads && error.kind() != ErrorKind::Invalid => missing.cut_off.push(led),
+            Ok(None) if loads => missing.leased.push((led, Duration::ZERO)),
+            Err(error) if loads && error.kind() != ErrorKind::Invalid => missing.cut_off.push((led, Duration::ZERO)),
             read => {
                 let Led { index, at, lead, .. } = led;
                 self.results[index] = self.engine.end_read(&at, lead, self.space, read).into_result();
