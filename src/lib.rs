@@ -11,6 +11,8 @@
 mod connect;
 #[cfg(feature = "tower")]
 mod limit_layer;
+#[cfg(feature = "tower-sessions")]
+mod tower_sessions;
 
 /// The contract, whole: what backends implement.
 pub use cache_core as core;
@@ -32,3 +34,5 @@ pub use cache_tiered::{
 pub use connect::{check_url, connect, from_env};
 #[cfg(feature = "tower")]
 pub use limit_layer::{LimitLayer, Limited};
+#[cfg(feature = "tower-sessions")]
+pub use tower_sessions::TowerSessions;

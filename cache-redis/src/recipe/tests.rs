@@ -57,6 +57,7 @@ async fn each_call_is_one_round_trip() {
     let values = Values::new(redis.clone(), Raw, HOUR).unwrap();
     let _ = sends(server, "set", values.set("v", &text)).await;
     let _ = sends(server, "set", values.get_and_set("v", &text)).await;
+    let _ = sends(server, "set", values.set_if_present("v", &text)).await;
     let _ = sends(server, "get", values.get("v")).await;
     let _ = sends(server, "evalsha", values.set_if_absent("v", &text)).await;
     let _ = sends(server, "evalsha", values.compare_and_swap("v", Some(&text), &text)).await;

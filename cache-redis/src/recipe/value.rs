@@ -16,6 +16,13 @@ impl ValueStore for Redis {
         self.link().call("swap", &command).await
     }
 
+    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(&value[..]).arg("XX").arg("PX").arg(ttl_ms);
+        let set: Option<()> = self.link().call("overwrite", &command).await?;
+        Ok(set.is_some())
+    }
+
     async fn exchange(
         &self,
         key: &str,

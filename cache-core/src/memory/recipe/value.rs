@@ -17,6 +17,16 @@ impl ValueStore for Memory {
         })
     }
 
+    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
+        self.run("overwrite", |state| {
+            let present = state.has(key);
+            if present {
+                state.put(key, value, ttl_ms);
+            }
+            Ok(present)
+        })
+    }
+
     async fn exchange(
         &self,
         key: &str,

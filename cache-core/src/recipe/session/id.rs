@@ -70,6 +70,12 @@ fn place(prefix: &str, user: &str) -> [u8; PLACE] {
 }
 
 impl SessionName {
+    /// The name of a session whose id another library made.
+    #[must_use]
+    pub fn of(id: &[u8]) -> Self {
+        Self(hash(&[b"other", id]))
+    }
+
     /// The name that `text` spells, as `Display` writes it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

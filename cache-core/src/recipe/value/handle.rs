@@ -96,6 +96,15 @@ impl<V: Send + Sync + 'static> Values<V> {
         Ok(exchanged == Exchanged::Done)
     }
 
+    /// Stores `value` if the key is there, whatever it holds; `false` if it is missing: what was removed is not revived.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub async fn set_if_present(&self, key: &str, value: &V) -> Result<bool> {
+        check_key(key)?;
+        self.store.overwrite(key, self.encode(value)?, self.expiry.millis()).await
+    }
+
     /// Stores `value` if the key holds exactly `expected`; `None` expects that it is missing. The inner result tells
     /// what it holds instead, to try again from there.
     ///

@@ -19,6 +19,9 @@ pub trait ValueStore: CacheService {
     /// is changed.
     async fn swap(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<Option<Bytes>>;
 
+    /// Stores `value` for `ttl_ms` if the key is there, whatever it holds; `false` if it is missing.
+    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool>;
+
     /// If `key` holds exactly `expected` (`None`: nothing), stores `value` for `ttl_ms`, or removes the key if there
     /// is no `value`.
     ///
@@ -47,6 +50,10 @@ pub enum Exchanged {
 impl<S: ValueStore + ?Sized> ValueStore for Arc<S> {
     async fn swap(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<Option<Bytes>> {
         (**self).swap(key, value, ttl_ms).await
+    }
+
+    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
+        (**self).overwrite(key, value, ttl_ms).await
     }
 
     async fn exchange(

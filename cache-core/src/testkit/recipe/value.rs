@@ -18,6 +18,7 @@ promises! { dyn ValueStore:
     "`get_and_set` returns what was there before." => get_and_set_returns_what_was_there,
     "Of many `get_and_set` at once each sees another value before its own." => get_and_set_is_one_step,
     "`set_if_absent` stores only if the key is missing." => set_if_absent_stores_once,
+    "`set_if_present` stores only if the key is there." => set_if_present_revives_nothing,
     "`compare_and_swap` stores only over exactly the expected value, and tells what is there instead." =>
         compare_and_swap_needs_the_expected_value,
     "Of many `compare_and_swap` that expect the same one stores." => compare_and_swap_loses_no_update,
@@ -79,6 +80,17 @@ async fn set_if_absent_stores_once(t: Store) {
     assert!(values.set_if_absent(&key, &bytes("")).await.unwrap());
     assert!(!values.set_if_absent(&key, &bytes("b")).await.unwrap(), "an empty value is there");
     assert_eq!(values.get(&key).await.unwrap(), Some(bytes("")));
+}
+
+async fn set_if_present_revives_nothing(t: Store) {
+    let (values, key) = (values(&t, LONG), t.key("k"));
+    assert!(!values.set_if_present(&key, &bytes("a")).await.unwrap());
+    assert_eq!(values.get(&key).await.unwrap(), None);
+    values.set(&key, &bytes("")).await.unwrap();
+    assert!(values.set_if_present(&key, &bytes("b")).await.unwrap());
+    assert_eq!(values.get(&key).await.unwrap(), Some(bytes("b")));
+    assert!(t.store().delete(&key).await.unwrap());
+    assert!(!values.set_if_present(&key, &bytes("c")).await.unwrap(), "it was revived");
 }
 
 async fn compare_and_swap_needs_the_expected_value(t: Store) {
@@ -157,6 +169,7 @@ async fn bad_arguments_are_refused(t: Store) {
         refused("set", ErrorKind::Invalid, values.set(&key, &b).await);
         refused("get_and_set", ErrorKind::Invalid, values.get_and_set(&key, &b).await);
         refused("set_if_absent", ErrorKind::Invalid, values.set_if_absent(&key, &b).await);
+        refused("set_if_present", ErrorKind::Invalid, values.set_if_present(&key, &b).await);
         refused("compare_and_swap", ErrorKind::Invalid, values.compare_and_swap(&key, None, &b).await);
         refused("compare_and_delete", ErrorKind::Invalid, values.compare_and_delete(&key, &b).await);
     }
