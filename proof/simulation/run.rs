@@ -11,7 +11,7 @@ use crate::scene;
 use crate::verdict::Findings;
 
 /// The longest that one simulation may take. One that never ends, in a loop that never waits, would go unnoticed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What some simulations came to.
 #[derive(Clone, Debug, Default)]

@@ -94,6 +94,11 @@ impl Leases for Link {
         self.call(async move |server| server.release(&key, token, &channel).await).await
     }
 
+    async fn rest(&self, key: &str, token: Stamp, span: Duration, channel: &str) -> Result<bool> {
+        let (key, channel) = (key.to_owned(), channel.to_owned());
+        self.call(async move |server| server.rest(&key, token, span, &channel).await).await
+    }
+
     async fn discard(&self, key: &str, seen: &Bytes) -> Result<bool> {
         let (key, seen) = (key.to_owned(), seen.clone());
         self.call(async move |server| server.discard(&key, &seen).await).await
