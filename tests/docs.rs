@@ -108,3 +108,27 @@ fn the_look_up_finds_what_is_wrong() {
     ];
     assert_eq!(names, expected);
 }
+
+/// The tests that a row of `docs/invariants.md` names: "`name` in `file`".
+fn tests_of(row: &str) -> Vec<(String, String)> {
+    let parts: Vec<&str> = row.split('`').collect();
+    let named = parts.windows(3).enumerate().filter(|(at, part)| at % 2 == 1 && part[1] == " in ");
+    named.map(|(_, part)| (part[0].to_owned(), part[2].to_owned())).collect()
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let root = root();
+    let paper = fs::read_to_string(root.join("docs/invariants.md")).expect("the paper");
+    for number in 1..=14 {
+        let row = paper.lines().find(|line| line.starts_with(&format!("| I{number} |")));
+        let row = row.unwrap_or_else(|| panic!("docs/invariants.md has no row I{number}"));
+        let tests = tests_of(row);
+        assert!(!tests.is_empty(), "I{number} names no test");
+        for (name, file) in tests {
+            let text = fs::read_to_string(root.join(&file)).unwrap_or_else(|_| panic!("I{number}: no file {file}"));
+            let found = text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<"));
+            assert!(found, "I{number}: no test {name} in {file}");
+        }
+    }
+}
