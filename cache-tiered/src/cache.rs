@@ -335,7 +335,7 @@ where
     /// Begins a refresh in the background.
     #[cold]
     pub(crate) fn refresh(&self, due: Due, loader: Loader) {
-        self.engine().refresh(due.text, due.entry, &self.space, loader);
+        self.engine().refresh(&due.text, due.entry, &self.space, loader);
     }
 
     pub(crate) fn failed(&self, error: Error) -> Error {

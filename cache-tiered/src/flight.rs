@@ -61,6 +61,8 @@ pub(crate) struct Flight {
     doubted: AtomicBool,
     /// Whether it ended as the current flight and, had it something to install, installed it.
     settled: AtomicBool,
+    /// Whether it loads what the stores still hold.
+    refreshes: AtomicBool,
     /// Whether it goes on without callers: one was served a fallback meanwhile.
     lasting: AtomicBool,
     /// What the far store held for the key, past its time.
@@ -162,6 +164,15 @@ impl Flight {
         let _ = self.fallback.set(entry);
     }
 
+    /// The flight loads ahead of need: callers that only read don't wait for it.
+    pub(crate) fn set_refreshes(&self) {
+        self.refreshes.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refreshes(&self) -> bool {
+        self.refreshes.load(Ordering::Relaxed)
+    }
+
     /// The flight goes on when its callers leave.
     pub(crate) fn outlast(&self) {
         self.lasting.store(true, Ordering::Relaxed);
@@ -249,6 +260,7 @@ impl Flights {
             callers: AtomicUsize::new(1),
             doubted: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            refreshes: AtomicBool::new(false),
             lasting: AtomicBool::new(false),
             fallback: OnceLock::new(),
             stage: Mutex::new(Stage::Reading),
@@ -330,6 +342,11 @@ impl Flights {
         for (key, stamp) in told {
             self.shard(key).settle(key, id, 0, Some(stamp));
         }
+    }
+
+    /// Whether a flight of `key` is current.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.shard(key).current(key).is_some()
     }
 
     /// How many flights are current.

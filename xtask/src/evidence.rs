@@ -121,7 +121,11 @@ fn histories(kept: &Kept) -> String {
         let _ =
             write!(out, "\n**{}: {what}.** {} acknowledged writes.\n\n", text(&found["server"]), found["acknowledged"]);
         out += "| fault | histories | reads | oldest value served, ms | of D | violations |";
-        out += if failovers { " possible failovers | longest, ms | lost an invalidation | stale until, ms |\n" } else { "\n" };
+        out += if failovers {
+            " possible failovers | longest, ms | lost an invalidation | stale until, ms |\n"
+        } else {
+            "\n"
+        };
         out += if failovers { "|---|---|---|---|---|---|---|---|---|---|\n" } else { "|---|---|---|---|---|---|\n" };
         for row in rows(found, "faults") {
             let [fault, histories, reads, worst, violations, takeovers, took, lossy, window] =

@@ -58,6 +58,10 @@ metrics! {
     LoadShed = "strata_loads_shed_total",
     /// Times that an origin's breaker opened.
     OriginTripped = "strata_origin_breaker_trips_total",
+    /// Refreshes begun: loads in the background while the old value is still fresh.
+    Refresh = "strata_refreshes_total",
+    /// Sliding ttls prolonged in the far store.
+    Touched = "strata_touches_total",
     /// Calls that joined a flight of another call.
     Joined = "strata_flights_joined_total",
     /// Waits for a lease held elsewhere.

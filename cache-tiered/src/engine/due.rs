@@ -1,44 +1,187 @@
-//! What has to be done about an entry while it is served.
+//! What has to be done about an entry while it is served: prolong it, or load it again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{Entry, Tick};
+use cache_core::observe::Metric;
+use cache_core::{Entry, Header, Result, Stamp, State, Tick};
 
-use super::Engine;
+use super::load::{Held, LoadTask, late};
+use super::{Engine, Far, Where};
+use crate::answer::{Served, Tier};
+use crate::flight::{Boarding, Outcome};
 use crate::loaded::Loader;
-use crate::policy::{Life, Verdict};
+use crate::policy::{Life, Policy, Verdict};
 use crate::space::Space;
 
+/// How soon a refresh that came to nothing is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 impl Engine {
-    /// Does what is due about a near entry that was hit. Says whether the caller is to refresh it: the one of all hits
+    /// Does what is due about an entry that is served. Says whether the caller is to refresh it: the one of all hits
     /// that `loads`.
     #[cold]
-    pub(crate) fn due(self: &Arc<Self>, _near_key: &str, entry: &Arc<Entry>, space: &Arc<Space>, loads: bool) -> bool {
+    pub(crate) fn due(self: &Arc<Self>, near_key: &str, entry: &Arc<Entry>, space: &Arc<Space>, loads: bool) -> bool {
         let now = self.clock.now();
-        let verdict = space.policy.decide(&self.life(entry, now), now, 1.0 - fastrand::f64());
-        verdict == Verdict::Refresh && loads
-    }
-
-    /// Loads an entry again in the background.
-    pub(crate) fn refresh(
-        self: &Arc<Self>,
-        _near_key: String,
-        _entry: Arc<Entry>,
-        _space: &Arc<Space>,
-        _loader: Loader,
-    ) {
+        let seen = entry.attention();
+        if now < seen || entry.header().is_negative() {
+            return false;
+        }
+        let policy = &space.policy;
+        match policy.decide(&self.life(entry, policy, now), now, 1.0 - fastrand::f64()) {
+            Verdict::Touch => {
+                self.touch(near_key, entry, policy, seen, now);
+                false
+            }
+            Verdict::Refresh if loads => match self.pauses.active(near_key, now) {
+                Some((_, left)) => {
+                    entry.attend(seen, now + left);
+                    false
+                }
+                None => entry.attend(seen, now + RETRY),
+            },
+            Verdict::Refresh | Verdict::Fresh | Verdict::Fallback | Verdict::Gone => false,
+        }
     }
 
     /// The times of an entry.
-    pub(crate) fn life(&self, entry: &Entry, now: Tick) -> Life {
+    fn life(&self, entry: &Entry, policy: &Policy, now: Tick) -> Life {
         let header = entry.header();
-        Life {
-            ttl: Duration::from_millis(header.soft_exp.saturating_sub(header.created)),
-            ends: now + self.time.left(&self.clock, now, header.soft_exp),
-            deadline: entry.deadline(),
-            kept: entry.kept(),
-            load: Duration::from_millis(header.load_ms.into()),
+        let ends = now + self.time.left(&self.clock, now, header.soft_exp);
+        Life { deadline: entry.deadline(), kept: entry.kept(), ..Life::of(header, policy, ends) }
+    }
+
+    /// Makes a sliding ttl count anew: near at once, far in the background, once in a share of the ttl.
+    fn touch(self: &Arc<Self>, near_key: &str, entry: &Arc<Entry>, policy: &Policy, seen: Tick, now: Tick) {
+        let Some(sliding) = policy.sliding else { return };
+        let ttl = policy.jittered(policy.ttl);
+        entry.prolong(now + self.near_ttl(policy, ttl));
+        if !entry.attend(seen, now + ttl.mul_f64(sliding.after)) || self.far.is_none() {
+            return;
         }
+        let (Ok(at), Ok(runtime)) = (self.place(near_key), tokio::runtime::Handle::try_current()) else { return };
+        let (engine, entry, grace) = (Arc::clone(self), Arc::clone(entry), policy.grace());
+        let shift = self.work.begin();
+        runtime.spawn(async move {
+            let _shift = shift;
+            // a touch that is lost is made up for by the next one
+            let _ = engine.touch_far(&at, &entry, ttl, grace).await;
+        });
+    }
+
+    /// Stores the entry anew with a later end, if the far store still holds its stamp. Nobody is told: it is the same
+    /// value.
+    async fn touch_far(&self, at: &Where, entry: &Entry, ttl: Duration, grace: Duration) -> Result<bool> {
+        let Some(far) = &self.far else { return Ok(false) };
+        self.counters.count(Metric::Touched);
+        let now = self.time.ms(&self.clock, self.clock.now());
+        let soft_exp = now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let mut frame = entry.to_frame();
+        frame.header = Header { soft_exp, ..frame.header };
+        let bytes = far.packing().pack(&at.far, &frame)?;
+        let ttl = ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl));
+        let seen = frame.header.stamp;
+        far.call(&self.clock, &self.counters, far.leases().refresh(&at.far, seen, bytes, ttl)).await
+    }
+
+    /// Loads an entry again in the background, unless a flight of its key is under way.
+    pub(crate) fn refresh(self: &Arc<Self>, near_key: &str, entry: Arc<Entry>, space: &Arc<Space>, loader: Loader) {
+        let (Ok(at), Ok(runtime)) = (self.place(near_key), tokio::runtime::Handle::try_current()) else { return };
+        let epoch = self.epoch(at.line);
+        let Boarding::Leads(mut lead) = self.flights.board(&at.near, epoch, self.clock.now(), true, |_| true) else {
+            return;
+        };
+        let flight = Arc::clone(lead.flight());
+        flight.set_refreshes();
+        lead.hand_over();
+        self.counters.count(Metric::Refresh);
+        let task = LoadTask::new(self, at, Arc::clone(&flight), space);
+        let handle = runtime.spawn(async move {
+            // the seat of nobody in particular: the flight goes on without callers
+            let _lead = lead;
+            task.refresh(&entry, loader).await;
+        });
+        flight.set_task(handle.abort_handle());
+    }
+}
+
+impl LoadTask {
+    /// Loads the entry again and ends the flight. Whatever comes of it, the entry stays unless it was changed meanwhile.
+    async fn refresh(self, old: &Arc<Entry>, loader: Loader) {
+        let deadline = self.space.policy.timeouts.hard;
+        let refreshed = tokio::select! {
+            biased;
+            refreshed = tokio::time::timeout(deadline, self.reload(old, loader)) => {
+                refreshed.unwrap_or_else(|_| Err(late(deadline)))
+            }
+            closed = self.engine.work.cancelled() => Err(closed),
+        };
+        match refreshed {
+            Ok(Some(served)) => self.finish(Ok(served)),
+            Ok(None) => self.leave(),
+            Err(error) => self.finish(Err(error)),
+        }
+    }
+
+    /// A newer value, installed; `None` if there is none to be had now.
+    async fn reload(&self, old: &Arc<Entry>, loader: Loader) -> Result<Option<Served>> {
+        let engine = &self.engine;
+        let Some(far) = &engine.far else {
+            if engine.holds.bars(&self.at.near, engine.clock.now()) {
+                return Ok(None);
+            }
+            let s0 = engine.s0();
+            let (produced, took) = self.produce(loader).await?;
+            return Ok(produced.store.then(|| self.loaded_alone((produced, took), s0)));
+        };
+        // somebody may have been faster; a far store that can't tell is no reason to load early
+        let Ok(head) = far.call(&engine.clock, &engine.counters, far.leases().peek(&self.at.far)).await else {
+            return Ok(None);
+        };
+        let seen = old.header().stamp;
+        match head.and_then(|head| Header::parse(&head).ok()) {
+            Some(Header { state: State::Value, stamp, .. }) if stamp == seen => {}
+            Some(Header { state: State::Value | State::Negative, .. }) => {
+                let found = engine.read_far(&self.at, &self.space).await.unwrap_or_default();
+                return Ok(found.map(|entry| self.serve(entry, Tier::Far)));
+            }
+            _ => return Ok(None),
+        }
+        let Some(_alone) = self.alone_among_processes(far).await else { return Ok(None) };
+        let s0 = engine.s0();
+        let loaded = self.produce(loader).await?;
+        if !loaded.0.store {
+            return Ok(None);
+        }
+        let (entry, packed) = self.packed(far, Stamp::random(), loaded, s0);
+        let Some((bytes, ttl)) = packed else { return Ok(None) };
+        // an invalidation since the look has removed the stamp: then what was loaded may be older than it
+        let stored = far.leases().refresh(&self.at.far, seen, bytes, ttl);
+        let stored = far.call(&engine.clock, &engine.counters, stored).await.unwrap_or(false);
+        Ok(stored.then(|| self.serve(entry, Tier::Origin)))
+    }
+
+    /// The right to refresh the key, held by one process: a lease on a key of its own.
+    async fn alone_among_processes(&self, far: &Far) -> Option<Held> {
+        let engine = &self.engine;
+        let at = Where { far: engine.names.refresh_key(&self.at)?, ..self.at.clone() };
+        let held = Held::new(Arc::clone(engine), at, Stamp::random());
+        let span = self.space.policy.timeouts.hard;
+        let lease = far.leases().lease(held.claim().key, held.token, span);
+        match far.call(&engine.clock, &engine.counters, lease).await {
+            Ok(cache_core::Lease::Granted) => Some(held),
+            Ok(_) => {
+                held.over();
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Ends the flight without a value: whoever joined boards again.
+    fn leave(mut self) {
+        self.engine.conclude_empty(&self.at, &self.flight);
+        self.over();
+        self.flight.end(Outcome::Abandoned);
     }
 }

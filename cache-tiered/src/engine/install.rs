@@ -131,20 +131,15 @@ impl Engine {
         }
         // where nothing is heard of changes, the near deadline is the only bound
         let grace = if self.options.incoherent.is_some() { Duration::ZERO } else { policy.grace() };
-        let life = Life {
-            ttl: Duration::from_millis(header.soft_exp.saturating_sub(header.created)),
-            ends: now + left,
-            deadline,
-            kept: if grace.is_zero() { deadline } else { now + left + grace },
-            load: Duration::from_millis(header.load_ms.into()),
-        };
+        let kept = if grace.is_zero() { deadline } else { now + left + grace };
+        let life = Life { deadline, kept, ..Life::of(&header, policy, now + left) };
         let entry = Entry::new(frame, deadline).kept_until(life.kept);
         entry.attend(deadline, policy.attention(&life));
         entry
     }
 
     /// How long an entry with `left` to live may stay near.
-    fn near_ttl(&self, policy: &Policy, left: Duration) -> Duration {
+    pub(super) fn near_ttl(&self, policy: &Policy, left: Duration) -> Duration {
         let cap = policy.near_ttl.unwrap_or(left);
         let cap = self.options.incoherent.map_or(cap, |most| most.min(cap));
         left.min(policy.jittered(cap))

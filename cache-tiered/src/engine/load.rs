@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache_core::envelope::flag;
 use cache_core::observe::Metric;
 use cache_core::{Claim, Entry, Error, ErrorKind, Frame, Header, Lease, Result, Stamp, State, Wait, check_value};
 
@@ -230,7 +231,11 @@ impl Engine {
         if far_works && !missed {
             match self.read_to_load(at, &flight, space, suspect).await {
                 Ok(ReadToLoad::Found(entry, tier)) => {
-                    return self.end_read(at, lead, space, Ok(Some((entry, tier))));
+                    let outcome = self.end_read(at, lead, space, Ok(Some((Arc::clone(&entry), tier))));
+                    if self.due(&at.near, &entry, space, true) {
+                        self.refresh(&at.near, entry, space, loader);
+                    }
+                    return outcome;
                 }
                 Ok(ReadToLoad::Missed(left)) => rest = left,
                 Err(error) if error.kind() == ErrorKind::Invalid => return self.end_read(at, lead, space, Err(error)),
@@ -265,10 +270,10 @@ struct Call<'a> {
 
 /// A flight's task from the miss on.
 pub(super) struct LoadTask {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     pub(super) at: Where,
     pub(super) flight: Arc<Flight>,
-    space: Arc<Space>,
+    pub(super) space: Arc<Space>,
     ended: bool,
     /// Whether its failure is noted.
     noted: AtomicBool,
@@ -311,6 +316,11 @@ impl LoadTask {
         if !self.noted.swap(true, Ordering::Relaxed) {
             self.engine.note_failure(&self.at, &self.flight, &self.space, error);
         }
+    }
+
+    /// The flight is ended elsewhere.
+    pub(super) const fn over(&mut self) {
+        self.ended = true;
     }
 
     /// Ends the flight with what its load came to.
@@ -610,7 +620,7 @@ impl LoadTask {
     }
 
     /// Runs the application's loader.
-    async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
+    pub(super) async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
         let engine = &self.engine;
         // gathered loads are admitted and counted where their call is made
         let own = !self.space.gathered;
@@ -671,7 +681,10 @@ impl LoadTask {
     ) -> ((Arc<Entry>, bool), Frame, Duration) {
         let engine = &self.engine;
         let ttl = engine.ttl_of(&produced, &self.space.policy);
-        let frame = engine.frame(produced.payload.clone(), &produced, stamp, s0, ttl, took);
+        let mut frame = engine.frame(produced.payload.clone(), &produced, stamp, s0, ttl, took);
+        if self.flight.refreshes() {
+            frame.header.flags |= flag::REFRESHED;
+        }
         let entry = engine.near_entry(frame.clone(), &self.space.policy, engine.clock.now(), ttl);
         if let Some(decoded) = produced.decoded {
             entry.remember(decoded);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cache_core::envelope::flag;
 use cache_core::observe::Metric;
 use cache_core::{Entry, Header, Stamp, State};
 use tokio::sync::mpsc;
@@ -87,8 +88,12 @@ impl Engine {
     async fn compare(&self, sample: &Sample) {
         let (Ok(at), Some(far)) = (self.names.locate(&sample.near_key), &self.far) else { return };
         let Ok(Some(head)) = far.leases().peek(&at.far).await else { return };
-        let replaced = Header::parse(&head)
-            .is_ok_and(|header| matches!(header.state, State::Value | State::Negative) && header.stamp != sample.stamp);
+        // what a refresh replaced was good to its end
+        let replaced = Header::parse(&head).is_ok_and(|header| {
+            matches!(header.state, State::Value | State::Negative)
+                && header.stamp != sample.stamp
+                && header.flags & flag::REFRESHED == 0
+        });
         if !replaced {
             return;
         }

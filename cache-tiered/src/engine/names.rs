@@ -87,6 +87,13 @@ impl Names {
         Ok(Where { near: near.into(), far: far.as_str().into(), line })
     }
 
+    /// The key under which processes agree who refreshes a key; `None` where it would be too long.
+    pub(crate) fn refresh_key(&self, at: &Where) -> Option<Arc<str>> {
+        let logical = at.far.strip_prefix(&self.prefix(at.line))?.strip_prefix("k:")?;
+        let key = format!("{}r:{logical}", self.prefix(at.line));
+        check_key(&key).is_ok().then(|| key.into())
+    }
+
     /// The near form of a physical key of `line`; `None` if it isn't one.
     pub(crate) fn near_of(&self, line: usize, far: &str) -> Option<String> {
         let logical = far.strip_prefix(self.prefix(line))?.strip_prefix("k:")?;

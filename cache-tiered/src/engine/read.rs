@@ -142,6 +142,10 @@ impl Engine {
             };
             let at = self.place(near_key)?;
             if self.far.is_none() {
+                if self.is_arriving(near_key) {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 return Ok(None);
             }
             let footing = self.footing(at.line).await;
@@ -166,6 +170,12 @@ impl Engine {
         }
     }
 
+    /// Whether an entry was put near and a flight is about to say whether it may be served.
+    fn is_arriving(&self, near_key: &str) -> bool {
+        let inert = |near: &Arc<dyn cache_core::LocalStore>| near.get(near_key).is_some_and(|entry| entry.epoch() == 0);
+        self.near.as_ref().is_some_and(inert) && self.flights.has(near_key)
+    }
+
     /// Boards the flight of a key; with `since`, only one that began then or later is joined.
     pub(crate) fn board(&self, at: &Where, loads: bool, since: Option<cache_core::Tick>) -> Boarding {
         let now = self.clock.now();
@@ -174,7 +184,8 @@ impl Engine {
             if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
         let joining = |flight: &Flight| may_join(trust, now, flight.begun, self.options.bound, window);
         let mut boarding = self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
-            since.is_none_or(|since| flight.begun >= since) && joining(flight).is_some()
+            let serves = loads || !flight.refreshes();
+            serves && since.is_none_or(|since| flight.begun >= since) && joining(flight).is_some()
         });
         if let Boarding::Joined(seat) = &mut boarding {
             seat.joining = joining(&seat.flight).unwrap_or(Joining::Trusted);
@@ -199,9 +210,20 @@ impl Engine {
     }
 
     /// Drives a flight that only reads, to its end.
-    async fn lead_read(&self, at: &Where, lead: Lead, space: &Space, suspect: Option<Arc<Entry>>) -> Outcome {
+    async fn lead_read(
+        self: &Arc<Self>,
+        at: &Where,
+        lead: Lead,
+        space: &Arc<Space>,
+        suspect: Option<Arc<Entry>>,
+    ) -> Outcome {
         let read = self.read_phase(at, space, suspect).await;
-        self.end_read(at, lead, space, read)
+        let found = read.as_ref().ok().cloned().flatten();
+        let outcome = self.end_read(at, lead, space, read);
+        if let Some((entry, _)) = found {
+            self.due(&at.near, &entry, space, false);
+        }
+        outcome
     }
 
     /// Ends a flight that only read: installs what it found, and tells whoever waits.

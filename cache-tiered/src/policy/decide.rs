@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cache_core::Tick;
+use cache_core::{Header, Tick};
 
 use super::{Policy, Refresh};
 
@@ -22,6 +22,18 @@ pub(crate) struct Life {
     pub(crate) kept: Tick,
     /// How long its load took.
     pub(crate) load: Duration,
+}
+
+impl Life {
+    /// The times of an entry that is fresh until `ends`, in every store alike.
+    pub(crate) fn of(header: &Header, policy: &Policy, ends: Tick) -> Self {
+        // a sliding ttl counts from reads, which the header does not tell
+        let ttl = match policy.sliding {
+            Some(_) => policy.ttl,
+            None => Duration::from_millis(header.soft_exp.saturating_sub(header.created)),
+        };
+        Self { ttl, ends, deadline: ends, kept: ends, load: Duration::from_millis(header.load_ms.into()) }
+    }
 }
 
 /// What an entry is good for.

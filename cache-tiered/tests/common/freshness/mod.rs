@@ -1,8 +1,12 @@
 //! What must hold of freshness and resilience over any far store: scenarios, run over memory here and over servers in
 //! the workspace's own tests. Real time: the far store's clock is part of the matter.
 
+#![allow(clippy::future_not_send, reason = "a scenario stays in the thread of its test")]
+
 pub(crate) mod backoff;
 pub(crate) mod fail_safe;
+pub(crate) mod refresh;
+pub(crate) mod sliding;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +51,12 @@ macro_rules! freshness_scenarios {
             backoff::callers_of_a_failing_origin_cost_one_call_a_pause;
             backoff::a_change_of_the_key_ends_the_pause;
             backoff::what_another_process_stored_is_found_in_the_pause;
+            refresh::nobody_waits_for_a_refresh;
+            refresh::a_fleet_refreshes_once;
+            refresh::what_was_invalidated_during_a_refresh_is_not_stored;
+            refresh::a_failed_refresh_leaves_the_value_as_it_is;
+            refresh::the_far_store_is_asked_before_the_origin;
+            sliding::a_read_makes_the_ttl_count_anew_without_a_message;
         }
     };
 }

@@ -1,0 +1,133 @@
+//! Values loaded again while they are fresh.
+
+use cache_core::Header;
+use cache_core::observe::Metric;
+use cache_tiered::{Backoff, Freshness};
+
+use super::super::eventually;
+use super::{Duration, Far, LONG, Now, Origin, Policy, cache, node};
+
+/// When the values of these scenarios are due.
+const DUE: Duration = Duration::from_millis(600);
+
+/// Fresh for a minute, refreshed once `DUE` has passed.
+fn ahead() -> Policy {
+    Policy::minutes(1).jitter(0.0).refresh_ahead(0.01).backoff(Backoff::between(LONG, LONG))
+}
+
+async fn until_due() {
+    tokio::time::sleep(DUE + Duration::from_millis(150)).await;
+}
+
+pub(crate) async fn nobody_waits_for_a_refresh(far: impl Far) {
+    let origin = Origin::says("old");
+    let tiered = node(&far).await;
+    let a = cache(&tiered, ahead());
+    assert_eq!(origin.read(&a).await, "old");
+    until_due().await;
+    origin.now(Now::Hang);
+    for _ in 0..10 {
+        let answer = origin.ask(&a).await.unwrap();
+        assert_eq!((answer.value.unwrap().as_str(), answer.freshness), ("old", Freshness::WithinBound));
+    }
+    eventually("the refresh has begun", async || origin.calls() == 2).await;
+    assert_eq!(origin.read(&a).await, "old");
+    origin.say("new");
+    eventually("its value is served", async || a.get("k").await.unwrap().is_some_and(|value| *value == "new")).await;
+    assert_eq!((origin.calls(), tiered.metrics().get(Metric::Refresh)), (2, 1));
+    eventually("the flight has ended", async || tiered.in_flight() == 0).await;
+}
+
+/// FusionCache refreshes once a process.
+pub(crate) async fn a_fleet_refreshes_once(far: impl Far) {
+    let origin = Origin::says("old");
+    let mut fleet = Vec::new();
+    for _ in 0..3 {
+        fleet.push(cache(&node(&far).await, ahead()));
+    }
+    for cache in &fleet {
+        assert_eq!(origin.read(cache).await, "old");
+    }
+    assert_eq!(origin.calls(), 1);
+    until_due().await;
+    origin.now(Now::Hang);
+    for _ in 0..20 {
+        for cache in &fleet {
+            assert_eq!(origin.read(cache).await, "old");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    eventually("the refresh has begun", async || origin.calls() >= 2).await;
+    assert_eq!(origin.calls(), 2, "one process refreshes");
+    origin.say("new");
+    eventually("everybody has the new value", async || {
+        let mut all = true;
+        for cache in &fleet {
+            all &= origin.read(cache).await == "new";
+        }
+        all
+    })
+    .await;
+}
+
+/// R6, I1: redcache and bentocache store what they read before the invalidation.
+pub(crate) async fn what_was_invalidated_during_a_refresh_is_not_stored(far: impl Far) {
+    let origin = Origin::says("old");
+    let tiered = node(&far).await;
+    let (a, b) = (cache(&tiered, ahead()), cache(&node(&far).await, ahead()));
+    assert_eq!(origin.read(&a).await, "old");
+    until_due().await;
+    origin.now(Now::Hang);
+    assert_eq!(origin.read(&a).await, "old");
+    eventually("the refresh has begun", async || origin.calls() == 2).await;
+    b.invalidate("k").await.unwrap();
+    eventually("the refresher hears of it", async || a.get("k").await.unwrap().is_none()).await;
+    origin.say("read before the invalidation");
+    eventually("the refresh has ended", async || tiered.in_flight() == 0).await;
+    assert!(b.get("k").await.unwrap().is_none() && a.get("k").await.unwrap().is_none());
+    origin.say("new");
+    for cache in [&a, &b] {
+        assert_eq!(origin.read(cache).await, "new");
+    }
+}
+
+/// I14: sturdyc deletes what it could not refresh.
+pub(crate) async fn a_failed_refresh_leaves_the_value_as_it_is(far: impl Far) {
+    let store = far.connect().await;
+    let origin = Origin::says("old");
+    let tiered = node(&far).await;
+    let a = cache(&tiered, ahead());
+    assert_eq!(origin.read(&a).await, "old");
+    let header = async || Header::parse(&store.get("strata:k:names:k").await.unwrap().expect("it is kept")).unwrap();
+    let before = header().await;
+    until_due().await;
+    origin.now(Now::Fail);
+    assert_eq!(origin.read(&a).await, "old");
+    eventually("the refresh has failed", async || tiered.metrics().get(Metric::LoadFailed) == 1).await;
+    for _ in 0..100 {
+        let answer = origin.ask(&a).await.unwrap();
+        assert_eq!((answer.value.unwrap().as_str(), answer.freshness), ("old", Freshness::WithinBound));
+    }
+    assert_eq!(header().await, before, "neither deleted nor shortened");
+    eventually("the flight has ended", async || tiered.in_flight() == 0).await;
+    assert_eq!(origin.calls(), 2, "the next try is not before the pause is over");
+}
+
+/// FusionCache calls the factory without asking its second level (#604).
+pub(crate) async fn the_far_store_is_asked_before_the_origin(far: impl Far) {
+    let origin = Origin::says("old");
+    let (a, b) = (cache(&node(&far).await, ahead()), cache(&node(&far).await, Policy::minutes(1).refresh_ahead(0.01)));
+    for cache in [&a, &b] {
+        assert_eq!(origin.read(cache).await, "old");
+    }
+    until_due().await;
+    origin.say("new");
+    eventually("one has refreshed", async || origin.read(&a).await == "new").await;
+    let calls = origin.calls();
+    let from_far = async || {
+        let _ = origin.ask(&b).await.unwrap();
+        b.get("k").await.unwrap().is_some_and(|value| *value == "new")
+    };
+    eventually("the other finds it", from_far).await;
+    assert_eq!(calls, 2);
+}
