@@ -175,10 +175,8 @@ async fn a_message_that_is_replayed_changes_nothing() {
 async fn messages_that_are_reordered_lose_nothing() {
     let server = Server::spawn().unwrap();
     let proxy = Proxy::spawn(server.address()).await.unwrap();
-    let scene = Scene::of(
-        Node::over(connect(&server.url()).await).await,
-        Node::over(connect(&proxy.url()).await).await,
-    );
+    let scene =
+        Scene::of(Node::over(connect(&server.url()).await).await, Node::over(connect(&proxy.url()).await).await);
     scene
         .holds(async |_| {
             // the second process hears nothing, then the same messages the other way round
@@ -277,9 +275,7 @@ async fn a_server_clock_that_jumps_orders_nothing() {
     let far = Memory::builder().clock(clock).build();
     let scene = Scene::of(Node::over(far.clone()).await, Node::over(far).await);
     let hour = 3_600_000;
-    scene
-        .holds(async |round| shift.store([hour, -hour, 0, 100 * hour, -100 * hour, 1][round], Ordering::SeqCst))
-        .await;
+    scene.holds(async |round| shift.store([hour, -hour, 0, 100 * hour, -100 * hour, 1][round], Ordering::SeqCst)).await;
 }
 
 #[tokio::test]

@@ -30,6 +30,6 @@ const MANY: &[(&str, Fault)] = &[
     ("NoPost", Fault::None),
     ("NoDetach", Fault::None),
     ("DetachedInstalls", Fault::None),
-    ("IgnoreGap", Fault::KillSubscribers),
-    ("GapNoEpoch", Fault::KillSubscribers),
+    ("IgnoreGap", Fault::Deafen),
+    ("GapNoEpoch", Fault::Deafen),
 ];

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     RestartEmpty,
     KillConnections,
     KillSubscribers,
+    /// Whoever listens is thrown out again and again, so that messages are lost.
+    Deafen,
     PauseWrites,
     OutOfMemory,
     Evict,
@@ -45,6 +47,7 @@ impl Fault {
                 Self::StopNode,
                 Self::KillConnections,
                 Self::KillSubscribers,
+                Self::Deafen,
                 Self::StopServer,
                 Self::Failover,
             ],
@@ -53,6 +56,7 @@ impl Fault {
                 Self::StopNode,
                 Self::KillConnections,
                 Self::KillSubscribers,
+                Self::Deafen,
                 Self::Failover,
                 Self::Migrate,
             ],
@@ -76,6 +80,7 @@ impl Fault {
         Self::RestartEmpty,
         Self::KillConnections,
         Self::KillSubscribers,
+        Self::Deafen,
         Self::PauseWrites,
         Self::OutOfMemory,
         Self::Evict,
@@ -109,6 +114,7 @@ impl Fault {
             Self::RestartEmpty => "server killed, restarted empty",
             Self::KillConnections => "CLIENT KILL normal",
             Self::KillSubscribers => "CLIENT KILL pubsub",
+            Self::Deafen => "CLIENT KILL pubsub, on and on",
             Self::PauseWrites => "CLIENT PAUSE WRITE",
             Self::OutOfMemory => "memory full, noeviction",
             Self::Evict => "memory small, allkeys-lru",
@@ -170,6 +176,13 @@ impl Stage<'_> {
             Fault::Migrate => tokio::task::block_in_place(|| self.topology.migrate(line))?,
             Fault::KillConnections => self.topology.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]),
             Fault::KillSubscribers => self.topology.run(&["CLIENT", "KILL", "TYPE", "pubsub"]),
+            Fault::Deafen => {
+                let end = tokio::time::Instant::now() + span;
+                while tokio::time::Instant::now() < end {
+                    self.topology.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
             Fault::PauseWrites => {
                 let millis = span.as_millis().to_string();
                 self.topology.run(&["CLIENT", "PAUSE", &millis, "WRITE"]);
