@@ -53,7 +53,8 @@ impl Tiered {
     /// Invalidates every entry that carries the tag `name`, in every process. One round trip, whatever their number.
     ///
     /// # Errors
-    /// What the far store says; the tag is then not invalidated elsewhere.
+    /// What the far store says: the tag is then retried in the background, and until then it is as if it had not been
+    /// invalidated.
     pub async fn invalidate_tag(&self, name: &str) -> Result<()> {
         self.engine().bump(Tags::hash(name)).await
     }
@@ -61,7 +62,7 @@ impl Tiered {
     /// Invalidates everything in this namespace, in every process. One round trip; no key is touched.
     ///
     /// # Errors
-    /// What the far store says.
+    /// As [`invalidate_tag`](Self::invalidate_tag).
     pub async fn clear(&self) -> Result<()> {
         self.engine().bump(envelope::ALL).await
     }

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{Frame, Leases, Memory, State, codec::Raw};
 use cache_tiered::{Cache, Freshness, Loaded, Policy, Tiered};
 use common::{alone, eventually, names, node, ok};
+use tokio::sync::Notify;
 
 const SPAN: Duration = Duration::from_secs(3600);
 const FAR_KEY: &str = "strata:k:safe:k";
@@ -45,10 +47,9 @@ async fn a_load_that_began_before_an_expiry_is_not_stored() {
     let far = Memory::new();
     for tiered in [node(&far).await, alone().await] {
         let cache = safe(&tiered);
-        let (reading, go) =
-            (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
+        let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let load = tokio::spawn({
-            let (cache, reading, go) = (cache.clone(), reading.clone(), go.clone());
+            let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
             async move {
                 cache
                     .get_or_load("k", move || async move {

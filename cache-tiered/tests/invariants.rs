@@ -248,9 +248,9 @@ async fn i9_a_tag_or_a_clear_is_never_undone_embedded() {
         });
         slow.reading.notified().await;
         if all {
-            tiered.clear().await.unwrap()
+            tiered.clear().await.unwrap();
         } else {
-            tiered.invalidate_tag("t").await.unwrap()
+            tiered.invalidate_tag("t").await.unwrap();
         }
         slow.go.notify_one();
         late.await.unwrap().unwrap();

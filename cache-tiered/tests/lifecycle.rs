@@ -8,7 +8,7 @@ use cache_core::memory::LocalMemory;
 use cache_core::testkit::Chaos;
 use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, ErrorKind, Frame, Leases, Memory, State};
-use cache_tiered::{Cache, Consistency, Tiered, Update};
+use cache_tiered::{Cache, Consistency, Loaded, Tiered, Update};
 use common::{BOUND, alone, eventually, names, node, ok};
 
 async fn behind(far: &Chaos<Memory>) -> Tiered {
@@ -160,4 +160,20 @@ async fn a_close_that_is_dropped_refuses_calls_all_the_same() {
     assert_eq!(lease.unwrap().header.state, State::Lease, "the load goes on");
     assert!(!tiered.close_within(Duration::from_millis(100)).await);
     assert_eq!(load.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_tag_that_was_not_acknowledged_is_retried() {
+    let far = Chaos::new(Memory::new());
+    let (here, there) = (behind(&far).await, behind(&Chaos::new(far.inner().clone())).await);
+    for all in [false, true] {
+        let load = || async { Ok::<_, std::io::Error>(Loaded::value("v".to_owned()).tag("t")) };
+        names(&there).load_with("k", load).await.unwrap();
+        far.fail_next_of(Op::Bump, 2, ErrorKind::Unavailable);
+        let refused = if all { here.clear().await } else { here.invalidate_tag("t").await };
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(here.pending_invalidations(), 1);
+        eventually("it is done", async || here.pending_invalidations() == 0).await;
+        eventually("the others hear of it", async || names(&there).get("k").await.unwrap().is_none()).await;
+    }
 }

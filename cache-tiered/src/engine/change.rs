@@ -73,7 +73,7 @@ impl Engine {
                 Ok(applied)
             }
             Err(error) => {
-                let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut recovery = self.recovery(line);
                 for at in keys {
                     self.purge(&at.near, Cause::Own);
                     if kind != Kind::IfSeen {
@@ -165,8 +165,15 @@ impl Engine {
             return Ok(());
         };
         let (period, span) = self.period();
-        let n =
-            far.call(&self.clock, &self.counters, bus.bump(&self.lines[0].names, self.node, tag, period, span)).await?;
+        let bump = bus.bump(&self.lines[0].names, self.node, tag, period, span);
+        let n = match far.call(&self.clock, &self.counters, bump).await {
+            Ok(n) => n,
+            Err(error) => {
+                self.recovery(0).keep_tag(tag);
+                self.counters.count(Metric::InvalidationPending);
+                return Err(error);
+            }
+        };
         self.apply_bump(0, n, tag);
         self.counters.count(Metric::Invalidated);
         Ok(())

@@ -1,10 +1,10 @@
 //! What was not acknowledged is retried; what was is replayed to a new server.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use cache_core::observe::Metric;
-use cache_core::{Change, envelope};
+use cache_core::{Bus, Change, envelope};
 
 use super::Engine;
 use crate::coherence::Cause;
@@ -13,31 +13,79 @@ use crate::coherence::mutate::{Mutation, broken};
 /// The most keys kept for a retry. Past it the whole namespace is cleared instead.
 const MOST_PENDING: usize = 10_000;
 
-/// Invalidations that were not acknowledged: the newest per key, to be retried when the far store answers again.
+/// The most answered beats that pass between two retries.
+const MOST_REST: u32 = 32;
+
+/// Invalidations that were not acknowledged, each key and tag once, to be retried when the far store answers again: after
+/// a beat that it answered, and while retries fail all the same, after a random number of beats, up to twice as many each
+/// time.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
-    keys: BTreeMap<Arc<str>, ()>,
+    keys: BTreeSet<Arc<str>>,
+    tags: BTreeSet<u64>,
+    everything: bool,
+    failures: u32,
+    rest: u32,
+}
+
+/// What is retried at once.
+struct Retry {
+    keys: Vec<Arc<str>>,
+    tags: Vec<u64>,
     everything: bool,
 }
 
 impl Recovery {
     pub(super) fn keep(&mut self, key: &Arc<str>) {
-        if self.keys.len() >= MOST_PENDING {
-            self.everything = true;
-            self.keys.clear();
-        }
+        self.bound();
         if !self.everything {
-            self.keys.insert(Arc::clone(key), ());
+            self.keys.insert(Arc::clone(key));
         }
     }
 
-    fn take(&mut self) -> (Vec<Arc<str>>, bool) {
-        (std::mem::take(&mut self.keys).into_keys().collect(), std::mem::take(&mut self.everything))
+    pub(super) fn keep_tag(&mut self, tag: u64) {
+        self.bound();
+        if !self.everything {
+            self.tags.insert(tag);
+        }
+    }
+
+    fn bound(&mut self) {
+        if self.keys.len() + self.tags.len() >= MOST_PENDING {
+            self.everything = true;
+            self.keys.clear();
+            self.tags.clear();
+        }
+    }
+
+    /// What is to be retried after this beat, if anything.
+    fn take(&mut self) -> Option<Retry> {
+        if self.len() == 0 {
+            return None;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return None;
+        }
+        Some(Retry {
+            keys: std::mem::take(&mut self.keys).into_iter().collect(),
+            tags: std::mem::take(&mut self.tags).into_iter().collect(),
+            everything: std::mem::take(&mut self.everything),
+        })
+    }
+
+    /// Notes how a retry went.
+    fn retried(&mut self, done: bool, roll: f64) {
+        self.failures = if done { 0 } else { self.failures.saturating_add(1) };
+        let most = 2_u32.saturating_pow(self.failures.saturating_sub(1)).min(MOST_REST);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of at most 32")]
+        let rest = (f64::from(most) * roll) as u32;
+        self.rest = if done { 0 } else { rest };
     }
 
     /// How many invalidations wait.
     pub(crate) fn len(&self) -> usize {
-        if self.everything { MOST_PENDING } else { self.keys.len() }
+        if self.everything { MOST_PENDING } else { self.keys.len() + self.tags.len() }
     }
 }
 
@@ -61,29 +109,56 @@ impl Engine {
 
     /// Retries what was not acknowledged. Called after a beat was answered.
     pub(crate) async fn recover(&self, line: usize) {
-        let (keys, everything) = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(bus) = self.far.as_ref().and_then(|far| far.bus()) else { return };
+        // before anything is taken: a close waits for it
+        let _shift = self.work.begin();
+        let Some(Retry { keys, tags, everything }) = self.recovery(line).take() else { return };
+        let mut done = true;
         if everything {
-            self.clear_for(bus).await;
+            done &= self.clear_for(bus).await;
         }
         for chunk in keys.chunks(500) {
-            let far_keys: Vec<&str> = chunk.iter().map(|key| &**key).collect();
-            let run = self.track(line).run();
-            match bus.change(&self.lines[line].names, self.node, &far_keys, Change::Delete).await {
-                Ok(applied) => {
-                    for near in far_keys.iter().filter_map(|key| self.names.near_of(line, key)) {
-                        self.purge(&near, Cause::Own);
-                    }
-                    self.mark(line, applied.n);
-                    self.remember(line, &far_keys, run);
-                    self.counters.add(Metric::Invalidated, chunk.len() as u64);
+            done &= self.retry(bus, line, chunk).await;
+        }
+        let (period, span) = self.period();
+        for tag in tags {
+            match bus.bump(&self.lines[0].names, self.node, tag, period, span).await {
+                Ok(n) => {
+                    self.apply_bump(0, n, tag);
+                    self.counters.count(Metric::Invalidated);
                 }
                 Err(_) => {
-                    let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
-                    chunk.iter().for_each(|key| recovery.keep(key));
+                    self.recovery(line).keep_tag(tag);
+                    done = false;
                 }
             }
         }
+        self.recovery(line).retried(done, fastrand::f64());
+    }
+
+    async fn retry(&self, bus: &dyn Bus, line: usize, keys: &[Arc<str>]) -> bool {
+        let far_keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let run = self.track(line).run();
+        let answer = bus.change(&self.lines[line].names, self.node, &far_keys, Change::Delete).await;
+        match &answer {
+            Ok(applied) => {
+                for near in far_keys.iter().filter_map(|key| self.names.near_of(line, key)) {
+                    self.purge(&near, Cause::Own);
+                }
+                self.mark(line, applied.n);
+                self.remember(line, &far_keys, run);
+                self.counters.add(Metric::Invalidated, keys.len() as u64);
+            }
+            Err(_) => {
+                let mut recovery = self.recovery(line);
+                keys.iter().for_each(|key| recovery.keep(key));
+            }
+        }
+        answer.is_ok()
+    }
+
+    pub(super) fn recovery(&self, line: usize) -> MutexGuard<'_, Recovery> {
+        self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Repeats the acknowledged changes of the last minute: a new server may not have them.
@@ -97,13 +172,52 @@ impl Engine {
         }
     }
 
-    async fn clear_for(&self, bus: &dyn cache_core::Bus) {
+    async fn clear_for(&self, bus: &dyn Bus) -> bool {
         let (period, span) = self.period();
-        match bus.bump(&self.lines[0].names, self.node, envelope::ALL, period, span).await {
-            Ok(n) => self.apply_bump(0, n, envelope::ALL),
-            Err(_) => {
-                self.lines[0].recovery.lock().unwrap_or_else(PoisonError::into_inner).everything = true;
-            }
+        let answer = bus.bump(&self.lines[0].names, self.node, envelope::ALL, period, span).await;
+        match &answer {
+            Ok(n) => self.apply_bump(0, *n, envelope::ALL),
+            Err(_) => self.recovery(0).everything = true,
         }
+        answer.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut recovery = Recovery::default();
+        for n in 0..2 * MOST_PENDING {
+            recovery.keep(&n.to_string().into());
+            recovery.keep(&"the same".into());
+            recovery.keep_tag(7);
+        }
+        assert_eq!(recovery.len(), MOST_PENDING);
+        let retry = recovery.take().unwrap();
+        assert!(retry.everything && retry.keys.is_empty() && retry.tags.is_empty(), "a clear makes up for all");
+        assert_eq!(recovery.len(), 0);
+    }
+
+    #[test]
+    fn retries_that_fail_become_rarer_up_to_a_limit() {
+        let mut recovery = Recovery::default();
+        let mut gaps = Vec::new();
+        for _ in 0..8 {
+            recovery.keep(&"k".into());
+            let mut beats = 1;
+            while recovery.take().is_none() {
+                beats += 1;
+            }
+            gaps.push(beats);
+            recovery.retried(false, 0.99);
+        }
+        assert_eq!(gaps, [1, 1, 2, 4, 8, 16, 32, 32]);
+        recovery.retried(true, 0.99);
+        recovery.keep_tag(3);
+        assert_eq!(recovery.take().unwrap().tags, [3], "after a success the next goes at once");
+        assert!(recovery.take().is_none(), "nothing waits");
     }
 }
