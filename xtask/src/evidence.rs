@@ -100,7 +100,7 @@ fn summary(kept: &Kept) -> String {
     if let Some(model) = kept.0.get(MODEL) {
         let _ = writeln!(out, "{}\n", tally(model));
     }
-    out += "| histories over | D, ms | histories | reads checked | violations | broken rules caught |\n\
+    out += "| histories over | D, ms | histories | reads checked | violations | broken rules caught here |\n\
             |---|---|---|---|---|---|\n";
     for (_, what, found) in kept.runs() {
         let mutations = rows(found, "mutations");

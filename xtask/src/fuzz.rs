@@ -67,7 +67,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     if !on_path("c++") && !servers::install_if_possible("g++") {
         return Ok("NOT fuzzed: a C++ compiler is not on the path; the kept corpus is played by the tests".into());
     }
-    let played = play(workspace, &Fuzz { seconds: 21, target: None, keep: false })?;
+    let played = play(workspace, &Fuzz { seconds: 20, target: None, keep: false })?;
     let crashes: Vec<String> =
         played.iter().filter_map(|row| row.crash.as_ref().map(|path| path.display().to_string())).collect();
     ensure!(crashes.is_empty(), "{}; the inputs are {}", closing(&played), crashes.join(", "));
