@@ -224,9 +224,7 @@ impl Answers {
 }
 
 /// A loader that knows values and nothing else.
-pub(crate) fn plain<Q, V, F, Fut, I, E>(
-    loader: F,
-) -> impl Fn(Vec<Q>) -> Pin<Box<dyn Future<Output = Result<PlainAnswers<Q, V>, E>> + Send>> + Send + Sync + 'static
+pub(crate) fn plain<Q, V, F, Fut, I, E>(loader: F) -> impl Fn(Vec<Q>) -> PlainLoad<Q, V, E> + Send + Sync + 'static
 where
     F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<I, E>> + Send + 'static,
@@ -242,6 +240,7 @@ where
 }
 
 type PlainAnswers<Q, V> = Vec<(Q, Result<Loaded<V>, Infallible>)>;
+type PlainLoad<Q, V, E> = Pin<Box<dyn Future<Output = Result<PlainAnswers<Q, V>, E>> + Send>>;
 
 fn encode<V, E>(reader: &Reader<V>, loaded: Result<Loaded<V>, E>) -> Result<Produced>
 where

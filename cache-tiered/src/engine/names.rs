@@ -89,7 +89,7 @@ impl Names {
 
     /// The key under which processes agree who refreshes a key; `None` where it would be too long.
     pub(crate) fn refresh_key(&self, at: &Where) -> Option<Arc<str>> {
-        let logical = at.far.strip_prefix(&self.prefix(at.line))?.strip_prefix("k:")?;
+        let logical = at.far.strip_prefix(self.prefix(at.line))?.strip_prefix("k:")?;
         let key = format!("{}r:{logical}", self.prefix(at.line));
         check_key(&key).is_ok().then(|| key.into())
     }
