@@ -27,8 +27,9 @@ pub use cache_moka::Moka;
 pub use cache_redis::{Redis, RedisBuilder, Tracking};
 #[cfg(feature = "tiered")]
 pub use cache_tiered::{
-    Answer, Cache, CacheBuilder, CacheKey, Consistency, Freshness, KeyText, Loaded, Policy, StaleReason, Tier, Tiered,
-    TieredBuilder, WriteGuard,
+    Answer, Backoff, Batched, Cache, CacheBuilder, CacheKey, Consistency, FailSafe, Freshness, KeyText, Loaded, Origin,
+    OriginBreaker, Policy, Refresh, Sliding, StaleReason, Tier, Tiered, TieredBuilder, Timeouts, Update, Warmed,
+    WriteGuard,
 };
 #[cfg(feature = "tiered")]
 pub use connect::{check_url, connect, from_env};
