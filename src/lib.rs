@@ -31,6 +31,13 @@ pub use cache_tiered::{
     OriginBreaker, Policy, Refresh, Sliding, StaleReason, Tier, Tiered, TieredBuilder, Timeouts, Update, Warmed,
     WriteGuard,
 };
+/// What only a server does: commands, scripts, pipelines and transactions of one's own.
+#[cfg(feature = "redis")]
+pub mod server {
+    pub use cache_redis::{
+        Arg, Attempt, Command, Committed, FromValue, Pipeline, Script, ScriptCall, Transaction, Value,
+    };
+}
 #[cfg(feature = "tiered")]
 pub use connect::{check_url, connect, from_env};
 #[cfg(feature = "tower")]

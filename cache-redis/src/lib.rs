@@ -20,6 +20,7 @@
 mod atomic;
 mod builder;
 mod bus;
+mod command;
 mod config;
 mod connect;
 mod error;
@@ -36,6 +37,7 @@ mod tls;
 mod tracking;
 
 pub use builder::RedisBuilder;
+pub use command::{Arg, Attempt, Command, Committed, FromValue, Pipeline, Script, ScriptCall, Transaction, Value};
 pub use config::Config;
 pub use raw::Raw;
 pub use service::Redis;

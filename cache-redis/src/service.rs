@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use redis::{Pipeline, cmd};
 use tokio::time::timeout;
 
+use crate::command::Spare;
 use crate::config::Config;
 use crate::connect::Link;
 use crate::error::{STORE, fault};
@@ -30,6 +31,7 @@ pub struct Redis {
     max_value: usize,
     /// The server was found to know no `SET` with `NX` and `GET`.
     plain_set: Arc<AtomicBool>,
+    spare: Arc<Spare>,
     #[cfg(feature = "recipe")]
     hub: Arc<crate::recipe::Hub>,
 }
@@ -70,6 +72,7 @@ impl Redis {
             link,
             max_value,
             plain_set: Arc::default(),
+            spare: Arc::default(),
             #[cfg(feature = "recipe")]
             hub: Arc::default(),
         })
@@ -78,6 +81,10 @@ impl Redis {
     #[cfg(feature = "recipe")]
     pub(crate) fn hub(&self) -> &crate::recipe::Hub {
         &self.hub
+    }
+
+    pub(crate) fn spare(&self) -> &Spare {
+        &self.spare
     }
 
     pub(crate) fn link(&self) -> &Link {

@@ -13,7 +13,7 @@ use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::subscriber::{self, Subscriber, Words};
 use super::tracker::{self, Tracker};
-use crate::config::{Config, Topology};
+use crate::config::{Config, Endpoint, Topology};
 use crate::error;
 
 /// The connections to a server or to a cluster's.
@@ -92,6 +92,25 @@ impl Link {
         match &self.0.way {
             Way::One(node) => vec![Arc::clone(node)],
             Way::Cluster(cluster) => cluster.primaries(),
+        }
+    }
+
+    /// Whom to connect to for a connection of one's own, and at which address if that is known: the owner of `key` in a
+    /// cluster.
+    pub(crate) fn home(&self, key: Option<&str>) -> Result<(Arc<Connector>, Option<Endpoint>)> {
+        match &self.0.way {
+            Way::One(node) => Ok((Arc::clone(node.connector()), None)),
+            Way::Cluster(cluster) => {
+                let (endpoint, node) = cluster.owner(key).ok_or_else(|| error::server("CLUSTERDOWN", ""))?;
+                Ok((Arc::clone(node.connector()), Some(endpoint)))
+            }
+        }
+    }
+
+    /// A server said that it is not the one to ask.
+    pub(crate) fn doubt(&self) {
+        if let Way::Cluster(cluster) = &self.0.way {
+            cluster.doubt();
         }
     }
 

@@ -18,8 +18,9 @@ mod target;
 mod tracker;
 mod wire;
 
+pub(crate) use handshake::{Connector, Fresh};
 pub(crate) use lane::{Failure, Request};
-pub(crate) use link::Link;
+pub(crate) use link::{Link, explain};
 pub(crate) use node::Node;
 #[cfg(feature = "recipe")]
 pub(crate) use subscriber::{PATTERNS, PLAIN};

@@ -52,6 +52,19 @@ impl Cluster {
         listen::open(Arc::clone(&self.topology), channels).await
     }
 
+    /// The owner of a key's slot; any server without a key.
+    pub(super) fn owner(&self, key: Option<&str>) -> Option<(Endpoint, Arc<Node>)> {
+        match key {
+            Some(key) => self.topology.owner(slots::slot(key.as_bytes())),
+            None => self.topology.any(),
+        }
+    }
+
+    /// Has the owners asked for soon.
+    pub(super) fn doubt(&self) {
+        self.topology.doubt();
+    }
+
     /// Some server that owns slots, another one each time: what one can't carry the next may.
     pub(super) fn anybody(&self) -> Source {
         let topology = Arc::clone(&self.topology);
