@@ -31,12 +31,13 @@ pub use cache_tiered::{
     OriginBreaker, Policy, Refresh, Sliding, StaleReason, Tier, Tiered, TieredBuilder, Timeouts, Update, Warmed,
     WriteGuard,
 };
-/// What only a server does: commands, scripts, pipelines and transactions of one's own.
+/// What only a server does: commands, scripts, pipelines and transactions of one's own, and how the servers are.
 #[cfg(feature = "redis")]
 pub mod server {
     pub use cache_redis::{
         Arg, Attempt, Command, Committed, FromValue, Pipeline, Script, ScriptCall, Transaction, Value,
     };
+    pub use cache_redis::{Health, health};
 }
 #[cfg(feature = "tiered")]
 pub use connect::{check_url, connect, from_env};

@@ -43,6 +43,10 @@ use crate::{Redis, Tracking, error};
 /// | `server_name` | the name that the servers' certificates must have | each one's host |
 /// | `verify` | whether the server's certificate is checked | `true` |
 ///
+/// The names that other clients have are taken in urls too: `pool_size` or `max_connections` for `connections`,
+/// `command_timeout`, `response_timeout` or `socket_timeout` for `timeout`, `connection_timeout` or
+/// `socket_connect_timeout` for `connect_timeout`, `keep_alive`, `database`, `max_retry_delay` for `backoff_max`.
+///
 /// Each option is a setter here, a parameter of the url (`redis://host/0?timeout=200ms`) and an environment variable
 /// (`REDIS_TIMEOUT=200ms`). Times are written `250ms`, `2s` or `1m`; sizes `4096`, `64k` or `2m`.
 #[derive(Clone, Default)]

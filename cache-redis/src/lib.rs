@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod connect;
 mod error;
+pub mod health;
 mod leases;
 mod raw;
 #[cfg(feature = "recipe")]
@@ -39,6 +40,7 @@ mod tracking;
 pub use builder::RedisBuilder;
 pub use command::{Arg, Attempt, Command, Committed, FromValue, Pipeline, Script, ScriptCall, Transaction, Value};
 pub use config::Config;
+pub use health::Health;
 pub use raw::Raw;
 pub use service::Redis;
 pub use tracking::Tracking;

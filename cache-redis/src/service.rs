@@ -15,6 +15,7 @@ use crate::command::Spare;
 use crate::config::Config;
 use crate::connect::Link;
 use crate::error::{STORE, fault};
+use crate::health::Problem;
 use crate::{Raw, RedisBuilder, error, script, tracking};
 
 /// The most keys in one `MGET` or `DEL`, and the most commands in one pipeline.
@@ -32,6 +33,8 @@ pub struct Redis {
     /// The server was found to know no `SET` with `NX` and `GET`.
     plain_set: Arc<AtomicBool>,
     spare: Arc<Spare>,
+    /// What was wrong at connect.
+    noticed: Arc<[Problem]>,
     #[cfg(feature = "recipe")]
     hub: Arc<crate::recipe::Hub>,
 }
@@ -68,19 +71,26 @@ impl Redis {
         let max_value = config.knobs.max_value;
         let link = Link::connect(config, script::BODIES).await?;
         tracking::check(&link).await?;
-        Ok(Self {
+        let mut redis = Self {
             link,
             max_value,
             plain_set: Arc::default(),
             spare: Arc::default(),
+            noticed: Arc::default(),
             #[cfg(feature = "recipe")]
             hub: Arc::default(),
-        })
+        };
+        redis.noticed = redis.look_around().await.into();
+        Ok(redis)
     }
 
     #[cfg(feature = "recipe")]
     pub(crate) fn hub(&self) -> &crate::recipe::Hub {
         &self.hub
+    }
+
+    pub(crate) fn noticed(&self) -> &[Problem] {
+        &self.noticed
     }
 
     pub(crate) fn spare(&self) -> &Spare {

@@ -54,6 +54,26 @@ pub(super) const OPTIONS: &[(&str, Setter)] = &[
     ("verify", |b, v| set(&mut b.settings.verify, flag(v).map(Some))),
 ];
 
+/// Names that other clients have for some of the options.
+const ALIASES: &[(&str, &str)] = &[
+    ("pool_size", "connections"),
+    ("max_connections", "connections"),
+    ("command_timeout", "timeout"),
+    ("response_timeout", "timeout"),
+    ("socket_timeout", "timeout"),
+    ("connection_timeout", "connect_timeout"),
+    ("socket_connect_timeout", "connect_timeout"),
+    ("keep_alive", "keepalive"),
+    ("database", "db"),
+    ("max_retry_delay", "backoff_max"),
+];
+
+/// The option called `name`, which may be another client's name for it.
+pub(super) fn find(name: &str) -> Option<&'static (&'static str, Setter)> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+    OPTIONS.iter().find(|(known, _)| *known == name)
+}
+
 fn set<T>(place: &mut T, value: Result<T, &'static str>) -> Result<(), &'static str> {
     *place = value?;
     Ok(())

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use url::Url;
 
-use super::options::{OPTIONS, flag, number};
+use super::options::{OPTIONS, find, flag, number};
 use super::{RedisBuilder, place};
 use crate::config::Secret;
 
@@ -153,7 +153,7 @@ fn query(builder: &mut RedisBuilder, url: &Url) {
         return;
     }
     for (name, value) in url.query_pairs() {
-        match OPTIONS.iter().find(|(known, _)| *known == name) {
+        match find(&name) {
             Some((known, set)) => {
                 if let Err(form) = set(builder, &value) {
                     builder.faults.push(format!("{known} {form}"));

@@ -350,3 +350,14 @@ proptest! {
         prop_assert_eq!(config.password, Some(Secret(password)));
     }
 }
+
+#[test]
+fn other_clients_names_for_options_are_taken_in_urls() {
+    let url = "redis://h?pool_size=4&socket_timeout=2s&connection_timeout=3s&database=2&max_retry_delay=5s";
+    let config = RedisBuilder::default().url(url).build().unwrap();
+    let knobs = &config.knobs;
+    assert_eq!((knobs.connections, knobs.timeout, config.db), (4, Duration::from_secs(2), 2));
+    assert_eq!((knobs.connect_timeout, knobs.backoff_max), (Duration::from_secs(3), Duration::from_secs(5)));
+    let error = RedisBuilder::default().url("redis://h?pool_size=none").build().unwrap_err();
+    assert!(error.message().contains("connections is a whole number"), "{error}");
+}

@@ -20,7 +20,7 @@ pub struct Pipeline<'a> {
 
 impl Pipeline<'_> {
     /// Adds a command.
-    pub fn add(mut self, command: Command) -> Self {
+    pub fn then(mut self, command: Command) -> Self {
         self.commands.push(command);
         self
     }
@@ -69,8 +69,8 @@ impl Redis {
     ///
     /// let replies = redis
     ///     .pipeline()
-    ///     .add(Command::new("RPUSH").key("{log}:7").arg("started"))
-    ///     .add(Command::new("EXPIRE").key("{log}:7").arg(3600))
+    ///     .then(Command::new("RPUSH").key("{log}:7").arg("started"))
+    ///     .then(Command::new("EXPIRE").key("{log}:7").arg(3600))
     ///     .send()
     ///     .await?;
     /// assert!(replies.iter().all(Result::is_ok));

@@ -69,11 +69,11 @@ async fn a_pipeline_answers_each_command_in_order() {
     put(&redis, "text", "text").await;
     let pipeline = redis
         .pipeline()
-        .add(Command::new("INCR").key("n"))
-        .add(Command::new("INCR").key("text"))
-        .add(Command::new("LPUSH").key("text").arg(1))
-        .add(Command::new("INCR").key("n"))
-        .add(Command::new("GET").key("nothing"));
+        .then(Command::new("INCR").key("n"))
+        .then(Command::new("INCR").key("text"))
+        .then(Command::new("LPUSH").key("text").arg(1))
+        .then(Command::new("INCR").key("n"))
+        .then(Command::new("GET").key("nothing"));
     let replies = pipeline.send().await.unwrap();
     assert!(
         matches!(&replies[..], [Ok(Value::Int(1)), Err(_), Err(_), Ok(Value::Int(2)), Ok(Value::Nil)]),
@@ -83,10 +83,10 @@ async fn a_pipeline_answers_each_command_in_order() {
     assert_eq!(replies[2].as_ref().unwrap_err().reply(), Some(Reply::WrongType));
     assert!(redis.pipeline().send().await.unwrap().is_empty());
     for name in ["MULTI", "select", "Subscribe", "BLPOP", "CLIENT", "", "SET a", "GET\r\n"] {
-        let refused = redis.pipeline().add(Command::new("INCR").key("n")).add(Command::new(name)).send().await;
+        let refused = redis.pipeline().then(Command::new("INCR").key("n")).then(Command::new(name)).send().await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{name:?}");
     }
-    let bad = redis.pipeline().add(Command::new("INCR").key("n")).add(Command::new("GET").key("\n")).send().await;
+    let bad = redis.pipeline().then(Command::new("INCR").key("n")).then(Command::new("GET").key("\n")).send().await;
     assert_eq!(bad.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(number(&redis, "n").await, 2, "a refused pipeline was sent in part");
 }
@@ -150,7 +150,7 @@ async fn a_cluster_takes_transactions_scripts_and_pipelines_in_one_slot() {
     let run = AtomicU32::new(0);
     for error in [
         redis.script(&script).key("a").key("b").run::<i64>().await.unwrap_err(),
-        redis.pipeline().add(get("a")).add(get("b")).send().await.unwrap_err(),
+        redis.pipeline().then(get("a")).then(get("b")).send().await.unwrap_err(),
         redis.command::<Value>(Command::new("MGET").key("a").key("b")).await.unwrap_err(),
         redis.transaction(["a", "b"]).run(|_| async { Ok::<_, Error>(()) }).await.unwrap_err(),
         redis
@@ -195,7 +195,7 @@ async fn a_body_that_gives_up_writes_nothing_and_its_error_comes_back() {
     #[derive(Debug)]
     enum Own {
         SoldOut,
-        Store(Error),
+        Store(#[expect(dead_code, reason = "shown when the test fails")] Error),
     }
     impl From<Error> for Own {
         fn from(error: Error) -> Self {
