@@ -170,18 +170,21 @@ async fn windows_are_kept(t: T) {
     let (window, most) = (Duration::from_millis(150), 12_u32);
     for algorithm in ALL {
         let key = t.key(&format!("{algorithm:?}"));
-        let began = Instant::now();
+        let (began, all) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for i in 0..6 {
             let limits = limits(&t, Limit::new(most, window).by(algorithm)).clock(Skewed::clock(i));
-            let key = key.clone();
+            let (key, all) = (key.clone(), Arc::clone(&all));
             tasks.spawn(async move {
                 let mut taken = Vec::new();
-                while began.elapsed() < window * 6 {
+                // on a busy machine six windows may pass with a handful of calls
+                let more = || all.load(Ordering::Relaxed) <= most.into() && began.elapsed() < Duration::from_secs(20);
+                while began.elapsed() < window * 6 || more() {
                     let called = began.elapsed();
                     let cost = fastrand::u32(1..3);
                     if limits.take(&key, cost).await.unwrap().allowed {
                         taken.push((called, began.elapsed(), cost));
+                        all.fetch_add(cost.into(), Ordering::Relaxed);
                     }
                     sleep(Duration::from_micros(fastrand::u64(..3000))).await;
                 }
@@ -200,13 +203,13 @@ async fn windows_are_kept(t: T) {
             assert!(sum <= bound, "{algorithm:?}: {sum} in a window");
         }
         let sum: u32 = taken.iter().map(|(_, _, cost)| cost).sum();
-        assert!(sum > most, "{algorithm:?}: only {sum} came through in six windows");
+        assert!(sum > most, "{algorithm:?}: only {sum} came through");
     }
 }
 
 async fn denials_are_remembered(t: T) {
     let key = t.key("k");
-    let limits = limits(&t, Limit::new(2, Duration::from_secs(3)));
+    let limits = limits(&t, Limit::new(2, Duration::from_secs(6)));
     assert!(limits.take(&key, 2).await.unwrap().allowed);
     let denied = limits.take(&key, 2).await.unwrap();
     assert_eq!((denied.allowed, denied.source), (false, Source::Store));

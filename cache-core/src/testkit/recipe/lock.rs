@@ -295,8 +295,8 @@ async fn drops_give_back(t: T) {
 
 async fn holds_are_renewed_up_to_the_cap(t: T) {
     let key = t.key("k");
-    let ttl = Duration::from_secs(1);
-    let guard = locks(&t).max_hold(Duration::from_millis(2500)).acquire(&key, ttl).await.unwrap();
+    let ttl = Duration::from_secs(3);
+    let guard = locks(&t).max_hold(Duration::from_millis(7500)).acquire(&key, ttl).await.unwrap();
     let began = std::time::Instant::now();
     within("the cap", guard.lost().cancelled()).await;
     let held = began.elapsed();

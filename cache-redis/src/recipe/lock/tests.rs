@@ -76,7 +76,7 @@ async fn who_waits_does_not_poll_and_is_woken_by_the_release() {
         guard.release().await.unwrap();
     }
     // on average a poll alone would come half a second later
-    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+    assert!(quickest < Duration::from_millis(300), "{quickest:?}");
 }
 
 #[tokio::test]
