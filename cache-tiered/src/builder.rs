@@ -22,6 +22,7 @@ pub struct TieredBuilder {
     clock: Clock,
     monitor: Option<u32>,
     heat: Option<u32>,
+    behind: Option<usize>,
 }
 
 impl Default for TieredBuilder {
@@ -36,6 +37,7 @@ impl Default for TieredBuilder {
             clock: Clock::system(),
             monitor: None,
             heat: None,
+            behind: None,
         }
     }
 }
@@ -137,6 +139,18 @@ impl TieredBuilder {
         self
     }
 
+    /// Lets [`set`](crate::Cache::set) and [`store`](crate::Cache::store) return before the far store has the value, with
+    /// at most `most` keys waiting. A key's writes keep their order, of those that wait only the newest is sent, and this
+    /// process reads what it wrote meanwhile. Where there is no room, a write is sent in the foreground. Changes of a key
+    /// come after its writes; [`close`](Tiered::close) sends what waits.
+    ///
+    /// What is given up: other processes see a value later, a write that fails is only counted (`BackgroundWriteFailed`)
+    /// and its key invalidated, and a process that dies loses what waits. Default: off.
+    pub fn background_writes(mut self, most: usize) -> Self {
+        self.behind = Some(most);
+        self
+    }
+
     /// The clock that everything reads. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -148,7 +162,7 @@ impl TieredBuilder {
     /// # Errors
     /// `Config` that lists every mistake; what the far store says if it can't be subscribed to.
     pub async fn build(self) -> Result<Tiered> {
-        let Self { near, far, packing, namespace, buckets, options, clock, monitor, heat } = self;
+        let Self { near, far, packing, namespace, buckets, options, clock, monitor, heat, behind } = self;
         let mut found = Vec::new();
         if let Err(error) = check_name("namespace", &namespace) {
             found.push(error.message().to_owned());
@@ -169,6 +183,12 @@ impl TieredBuilder {
         }
         if monitor == Some(0) {
             found.push("monitor samples one hit in 0; it must be at least 1".to_owned());
+        }
+        if behind == Some(0) {
+            found.push("background_writes leaves room for no key; leave it out".to_owned());
+        }
+        if behind.is_some() && far.is_none() {
+            found.push("background_writes is set without a far store; leave it out".to_owned());
         }
         if heat == Some(0) {
             found.push("track_heat samples one hit in 0; it must be at least 1".to_owned());
@@ -208,9 +228,19 @@ impl TieredBuilder {
             }
         }
         all_mistakes(&found)?;
-        let engine =
-            Engine::start(Setup { near, far, packing, namespace, lines: buckets, options, clock, monitor, heat })
-                .await?;
+        let engine = Engine::start(Setup {
+            near,
+            far,
+            packing,
+            namespace,
+            lines: buckets,
+            options,
+            clock,
+            monitor,
+            heat,
+            behind,
+        })
+        .await?;
         Ok(Tiered::new(engine))
     }
 }

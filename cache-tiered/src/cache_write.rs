@@ -36,8 +36,7 @@ where
         if let Some(ttl) = produced.ttl {
             cache_core::check_ttl(ttl)?;
         }
-        let applied = self.engine().put(at, produced, &self.space.policy).await?;
-        if applied.stored {
+        if self.engine().put_behind(at, produced, &self.space).await? {
             return Ok(());
         }
         let text = "the far store removed the old value and refused the new one; its memory may be full";

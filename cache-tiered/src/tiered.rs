@@ -85,6 +85,12 @@ impl Tiered {
         self.engine().pending()
     }
 
+    /// How many keys have a background write that is not done.
+    #[must_use]
+    pub fn pending_writes(&self) -> usize {
+        self.engine().behind.as_ref().map_or(0, |behind| behind.len())
+    }
+
     /// D: the staleness bound while connected.
     #[must_use]
     pub fn bound(&self) -> Duration {

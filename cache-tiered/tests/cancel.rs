@@ -68,6 +68,8 @@ enum Start {
     Suspect,
     /// Another process loads.
     Leased,
+    /// The far store holds it, and writes go there in the background, one at a time.
+    Behind,
     /// There is only a near store.
     Alone,
 }
@@ -104,6 +106,7 @@ impl Scene {
             Start::Alone => near(),
             // a change elsewhere is then a gap, and puts all that is near to the test
             Start::Suspect => near().far(far()).polling(),
+            Start::Behind => near().far(far()).background_writes(1),
             _ => near().far(far()),
         };
         let here = here.build().await.unwrap();
@@ -114,7 +117,7 @@ impl Scene {
         match start {
             Start::Cold | Start::Alone => scene.begin(scene.cache.clone()).await,
             Start::Leased => scene.begin(scene.other.clone()).await,
-            Start::Far => drop(scene.other.get_or_load("k", scene.loader()).await.unwrap()),
+            Start::Far | Start::Behind => drop(scene.other.get_or_load("k", scene.loader()).await.unwrap()),
             Start::Suspect => {
                 // generations are known from before the load, else nothing from before the epoch could be judged
                 scene.there.invalidate_tag("t").await.unwrap();
@@ -163,7 +166,7 @@ impl Scene {
         }
         let quiet = async || {
             let open = |tiered: &Tiered| tiered.in_flight() + tiered.under_way() + tiered.pending_invalidations();
-            open(&self.here) + open(&self.there) == 0
+            open(&self.here) + open(&self.there) + self.here.pending_writes() == 0
         };
         common::eventually(&format!("{what}: nothing under way"), quiet).await;
         assert_eq!(self.leases().await, Vec::<String>::new(), "{what}: a lease is left");
@@ -333,4 +336,9 @@ async fn i6_a_dropped_call_leaves_nothing_behind_while_another_process_loads() {
 #[tokio::test(start_paused = true)]
 async fn i6_a_dropped_call_leaves_nothing_behind_without_a_far_store() {
     assert!(cut_everywhere(Start::Alone).await > 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_dropped_call_leaves_nothing_behind_with_background_writes() {
+    assert!(cut_everywhere(Start::Behind).await > 120);
 }

@@ -78,6 +78,10 @@ metrics! {
     Invalidated = "strata_invalidations_total",
     /// Invalidations that were not acknowledged and wait to be retried.
     InvalidationPending = "strata_invalidations_pending_total",
+    /// Values queued to be written in the background.
+    BackgroundWrite = "strata_background_writes_total",
+    /// Background writes that failed: their keys are invalidated.
+    BackgroundWriteFailed = "strata_background_write_failures_total",
     /// Keys dropped from the near store because a message said so.
     Purged = "strata_purges_total",
     /// Messages on the bus.

@@ -19,6 +19,10 @@ impl Engine {
     /// Runs to its end even if the caller goes away: a change that has left can't be called back.
     pub(crate) async fn change(self: &Arc<Self>, keys: Vec<Where>, change: Change) -> Result<Applied> {
         self.open()?;
+        match Kind::of(&change) {
+            Kind::Always => self.void_writes(&keys).await,
+            Kind::IfNewer | Kind::IfSeen => self.settle_writes(&keys).await,
+        }
         let mut groups: BTreeMap<usize, Vec<Where>> = BTreeMap::new();
         for at in keys {
             groups.entry(at.line).or_default().push(at);
@@ -51,7 +55,7 @@ impl Engine {
         failed.map_or(Ok(total), Err)
     }
 
-    async fn change_line(&self, line: usize, keys: &[Where], change: Change) -> Result<Applied> {
+    pub(super) async fn change_line(&self, line: usize, keys: &[Where], change: Change) -> Result<Applied> {
         let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else {
             return self.change_unheard(keys, change).await;
         };

@@ -3,6 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use cache_core::observe::Metric;
+
 use super::Engine;
 
 /// How often it is looked whether invalidations are still pending.
@@ -26,13 +28,16 @@ impl Engine {
         let _ = tokio::time::timeout(rest, self.work.ended()).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = tokio::time::timeout(rest, tasks.shutdown()).await;
+        let unsent = self.behind.as_ref().map_or(0, |behind| behind.len());
+        self.counters.add(Metric::BackgroundWriteFailed, unsent as u64);
         drained
     }
 
     async fn drained(&self) {
         loop {
             self.work.ended().await;
-            if self.flights.len() == 0 && self.pending() == 0 && self.work.running() == 0 {
+            let written = self.behind.as_ref().is_none_or(|behind| behind.len() == 0);
+            if written && self.flights.len() == 0 && self.pending() == 0 && self.work.running() == 0 {
                 return;
             }
             if self.pending() > 0 {

@@ -25,6 +25,7 @@ impl Engine {
             return self.get(near_key, space).await;
         }
         let at = self.place(near_key)?;
+        self.settle_writes(std::slice::from_ref(&at)).await;
         let held = match self.probe_for(near_key, space) {
             Probe::Hit(entry, _) if self.far.is_none() => return Ok(Some(near(entry))),
             Probe::Hit(entry, freshness) => match wish {

@@ -24,6 +24,8 @@ impl Engine {
     pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let now = self.clock.now();
         let keeps = entry.weight(at.near.len()) <= policy.near_max && now < entry.kept();
+        // a write that is on its way is newer
+        let keeps = keeps && self.written(&at.near).is_none();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };

@@ -4,6 +4,7 @@
 //! (no future, no lock); else board a flight; the flight reads the far store, takes the lease, loads, fills, installs.
 
 mod batch;
+mod behind;
 mod change;
 mod close;
 mod driver;
@@ -41,6 +42,7 @@ use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 
 pub(crate) use self::batch::join_all;
+use self::behind::Behind;
 pub(crate) use self::far::Far;
 use self::floors::Floors;
 use self::guard::Holds;
@@ -118,6 +120,8 @@ pub(crate) struct Engine {
     pub(crate) near_writes: Mutex<()>,
     pub(crate) counters: Counters,
     pub(crate) monitor: Option<Monitor>,
+    /// Writes that nobody waits for, where they are on.
+    pub(crate) behind: Option<Behind>,
     pub(crate) node: NodeId,
     pub(crate) tasks: Mutex<JoinSet<()>>,
     pub(crate) work: Arc<Work>,

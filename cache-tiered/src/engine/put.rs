@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    fn fresh_frame(&self, produced: &Produced, policy: &Policy) -> (Frame, Duration) {
+    pub(super) fn fresh_frame(&self, produced: &Produced, policy: &Policy) -> (Frame, Duration) {
         let ttl = self.ttl_of(produced, policy);
         let s0 = self.lines[0].view.applied();
         (self.frame(produced.payload.clone(), produced, Stamp::random(), s0, ttl, Duration::ZERO), ttl)

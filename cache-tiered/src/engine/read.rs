@@ -88,6 +88,9 @@ impl Engine {
 
     /// As [`probe`](Self::probe), for a key space: an entry that its codec does not read is a miss.
     pub(crate) fn probe_for(&self, near_key: &str, space: &Space) -> Probe {
+        if let Some(entry) = self.written(near_key).filter(|entry| (space.accepts)(entry)) {
+            return Probe::Hit(entry, Freshness::WithinBound);
+        }
         match self.probe(near_key) {
             Probe::Hit(entry, _) | Probe::Suspect(entry) if !(space.accepts)(&entry) => Probe::Miss,
             probe => probe,

@@ -8,6 +8,7 @@ use cache_core::{CacheService, Clock, LocalStore, NodeId, Packing, Result, Stamp
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::behind::Behind;
 use super::monitor::Monitor;
 use super::pauses::Pauses;
 use super::recovery::Recovery;
@@ -32,13 +33,15 @@ pub(crate) struct Setup {
     pub(crate) monitor: Option<u32>,
     /// The heat of one near hit in so many is counted.
     pub(crate) heat: Option<u32>,
+    /// How many keys may wait for a background write; `None` for none.
+    pub(crate) behind: Option<usize>,
 }
 
 impl Engine {
     /// Starts an engine. With a far store that can be heard: subscribes first, then beats, so that nothing is read
     /// before it is known what was missed.
     pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { near, far, packing, namespace, lines, options, clock, monitor, heat } = setup;
+        let Setup { near, far, packing, namespace, lines, options, clock, monitor, heat, behind } = setup;
         let names = Names::new(&namespace, lines);
         let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
         let (monitor, samples) = Monitor::new(monitor.filter(|_| heard), heat);
@@ -70,11 +73,15 @@ impl Engine {
             near_writes: Mutex::new(()),
             counters: Counters::new(),
             monitor,
+            behind: behind.map(Behind::new),
             node: NodeId(Stamp::random().0),
             tasks: Mutex::new(JoinSet::new()),
             work: Arc::default(),
         });
         engine.listen_and_beat().await?;
+        if engine.behind.is_some() {
+            engine.spawn(Arc::clone(&engine).write_behind());
+        }
         if let Some(samples) = samples {
             engine.spawn(Arc::clone(&engine).watch(samples));
         }

@@ -82,6 +82,7 @@ impl Engine {
 
     /// One round: the far store is read and changed, whatever is near.
     async fn update_far(self: &Arc<Self>, far: &Far, at: &Where, space: &Space, step: &mut Step<'_>) -> Result<Round> {
+        self.settle_writes(std::slice::from_ref(at)).await;
         // as a load's: a tag bumped from here on counts for what is made of the value, too
         let s0 = self.lines[0].view.applied();
         let sent = self.clock.now();

@@ -1,0 +1,162 @@
+//! Background writes.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use cache_core::memory::LocalMemory;
+use cache_core::observe::Metric;
+use cache_core::testkit::Chaos;
+use cache_core::testkit::chaos::Op;
+use cache_core::{ErrorKind, Memory};
+use cache_tiered::{Consistency, Loaded, Tiered, Update};
+use common::{BOUND, eventually, names, node, ok};
+
+async fn behind(far: &Chaos<Memory>, most: usize) -> Tiered {
+    let near = LocalMemory::new(1 << 20);
+    Tiered::builder().near(near).far(far.clone()).bound(BOUND).background_writes(most).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_background_write_returns_at_once_and_its_process_reads_it() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let (cache, other) = (names(&tiered), names(&node(&memory).await));
+    cache.get_or_load("k", || ok("old")).await.unwrap();
+    far.hang();
+    cache.set("k", "new".into()).await.unwrap();
+    cache.store("tagged", Loaded::value("v".to_owned()).tag("t")).await.unwrap();
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "new");
+    assert_eq!(*cache.get_or_load("k", || ok("never")).await.unwrap(), "new");
+    assert_eq!(**cache.get_many(&["k"]).await[0].as_ref().unwrap().as_ref().unwrap(), "new");
+    assert_eq!(tiered.pending_writes(), 2);
+    assert_eq!(*other.get("k").await.unwrap().unwrap(), "old", "others see it later");
+    far.unhang();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    eventually("others see it", async || other.get("k").await.unwrap().is_some_and(|v| *v == "new")).await;
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "new");
+    assert_eq!(tiered.metrics().get(Metric::BackgroundWrite), 2);
+    tiered.invalidate_tag("t").await.unwrap();
+    assert!(cache.get("tagged").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_keys_writes_keep_their_order_and_only_the_newest_waits() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let cache = names(&tiered);
+    far.slow(Duration::from_millis(2));
+    for round in 0..200 {
+        for key in ["a", "b", "c"] {
+            cache.set(key, round.to_string()).await.unwrap();
+            assert_eq!(*cache.get(key).await.unwrap().unwrap(), round.to_string());
+        }
+        tokio::task::yield_now().await;
+    }
+    eventually("all is written", async || tiered.pending_writes() == 0).await;
+    let other = names(&node(&memory).await);
+    for key in ["a", "b", "c"] {
+        assert_eq!(*other.get(key).await.unwrap().unwrap(), "199");
+    }
+    assert!(far.calls(Op::Change) < 600, "{} writes were sent", far.calls(Op::Change));
+}
+
+#[tokio::test]
+async fn changes_come_after_the_writes_of_their_keys() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let (cache, other) = (names(&tiered), names(&node(&memory).await));
+    far.slow(Duration::from_millis(3));
+    for round in 0..20 {
+        cache.set("k", round.to_string()).await.unwrap();
+        if round % 2 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cache.invalidate("k").await.unwrap();
+        assert!(cache.get("k").await.unwrap().is_none() && other.get("k").await.unwrap().is_none(), "round {round}");
+        cache.set("k", "1".into()).await.unwrap();
+        let sum = cache.update("k", |old| Update::from(format!("{}+1", old.unwrap()))).await.unwrap();
+        assert_eq!(*sum.unwrap(), "1+1");
+        cache.set("k", "2".into()).await.unwrap();
+        let fresh = cache.with(Consistency::Fresh).get("k").await.unwrap();
+        assert_eq!(*fresh.unwrap(), "2", "who asks the far store finds what was written");
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_a_write_is_sent_in_the_foreground() {
+    let far = Chaos::new(Memory::new());
+    let tiered = behind(&far, 2).await;
+    let cache = names(&tiered);
+    far.hang();
+    for key in ["flies", "a", "b"] {
+        cache.set(key, "v".into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(tiered.pending_writes(), 3);
+    let waits = tokio::time::timeout(Duration::from_millis(50), cache.set("c", "v".into())).await;
+    assert!(waits.is_err(), "it waits for the far store");
+    cache.set("a", "w".into()).await.unwrap();
+    far.unhang();
+    eventually("all is written", async || tiered.pending_writes() == 0).await;
+    assert_eq!(*cache.get("a").await.unwrap().unwrap(), "w");
+    eventually("it went on though its caller did not wait", async || cache.get("c").await.unwrap().is_some()).await;
+}
+
+#[tokio::test]
+async fn a_close_sends_what_waits() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 1000).await;
+    let cache = names(&tiered);
+    far.slow(Duration::from_millis(1));
+    for n in 0..300 {
+        cache.set(&n.to_string(), "v".into()).await.unwrap();
+    }
+    assert!(tiered.close().await);
+    let other = names(&node(&memory).await);
+    for n in 0..300 {
+        assert!(other.get(&n.to_string()).await.unwrap().is_some(), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_close_in_front_of_a_dead_far_store_ends_and_counts_what_was_lost() {
+    let far = Chaos::new(Memory::new());
+    let tiered = behind(&far, 1000).await;
+    let cache = names(&tiered);
+    far.hang();
+    for n in 0..50 {
+        cache.set(&n.to_string(), "v".into()).await.unwrap();
+    }
+    let begun = Instant::now();
+    assert!(!tiered.close_within(Duration::from_millis(300)).await);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(tiered.metrics().get(Metric::BackgroundWriteFailed), 50);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_counted_and_leaves_no_old_value() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let (cache, other) = (names(&tiered), names(&node(&memory).await));
+    cache.set("k", "old".into()).await.unwrap();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    far.fail_next_of(Op::Change, 1, ErrorKind::Unavailable);
+    cache.set("k", "lost".into()).await.unwrap();
+    eventually("it failed", async || tiered.metrics().get(Metric::BackgroundWriteFailed) == 1).await;
+    eventually("the old value goes", async || other.get("k").await.unwrap().is_none()).await;
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn without_a_far_store_there_is_nothing_to_write_to() {
+    let near = LocalMemory::new(1 << 20);
+    let error = Tiered::builder().near(near).background_writes(0).build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("without a far store") && error.message().contains("no key"), "{error}");
+}
