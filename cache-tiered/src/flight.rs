@@ -1,8 +1,7 @@
 //! One load per key in a process: the flight table, and how a flight ends.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use cache_core::{Entry, Error, ErrorKind, Stamp, Tick};
 use foldhash::fast::{FixedState, RandomState};
@@ -12,6 +11,8 @@ use tokio::task::AbortHandle;
 use crate::answer::Served;
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Fence, FlightId, Joining, SUSPECT};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 const SHARDS: usize = 64;
 

@@ -26,6 +26,7 @@ mod plain;
 mod policy;
 mod service;
 mod space;
+mod sync;
 mod tiered;
 mod update;
 mod write_guard;

@@ -9,7 +9,23 @@ use crate::run;
 
 /// The rules that simulations show. The others need a failover, or two threads between two instructions: the model
 /// and the interleavings show those.
-const SHOWN: &[Mutation] = &[];
+const SHOWN: &[Mutation] = &[
+    Mutation::LeaseAfterLoad,
+    Mutation::NoCas,
+    Mutation::NoPost,
+    Mutation::NoTrust,
+    Mutation::IgnoreGap,
+    Mutation::GapNoEpoch,
+    Mutation::NoFlightEpoch,
+    Mutation::NoDetach,
+    Mutation::DetachedInstalls,
+    Mutation::NoTagBump,
+    Mutation::S0AfterLoad,
+    Mutation::NoGenerations,
+    Mutation::IgnoreFloor,
+    Mutation::HoldFills,
+    Mutation::UnconfirmedBumped,
+];
 
 /// Looks for each rule whether some of the first `seeds` seeds shows that it is broken; how many were looked at, and
 /// how many showed.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{benches, deny, dependencies, features, fuzz, hits, imports, model, msrv, simulate, test};
+use crate::{benches, deny, dependencies, features, fuzz, hits, imports, interleave, model, msrv, simulate, test};
 
 /// A check with a name for the table; it returns what it looked at, in a few words.
 struct Step {
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", what: "documentation builds without a warning", run: docs },
     Step { name: "deny", what: "licences, sources and bans of dependencies", run: deny::check },
     Step { name: "model", what: "the coherence core is model-checked, and each broken rule shows", run: model },
+    Step { name: "interleave", what: "threads keep the promises in every order tried", run: interleave::check },
     Step { name: "simulation", what: "cache life in simulated time keeps its promises", run: simulate::check },
     Step { name: "fuzz", what: "decoders hold under a fuzzer for a moment", run: fuzz::check },
     Step { name: "hits", what: "a near hit costs no more instructions than it may", run: hits::check },

@@ -10,6 +10,7 @@ mod features;
 mod fuzz;
 mod hits;
 mod imports;
+mod interleave;
 mod makes;
 mod model;
 mod msrv;
@@ -49,6 +50,8 @@ enum Command {
     Coherence(coherence::Coherence),
     /// The coherence core under a model checker, then every broken rule of it
     Model(model::Model),
+    /// Threads of the engine under a scheduler that tries their interleavings; then orders that matter, broken
+    Interleave,
     /// Cache life under faults in simulated time, decided by seeds; then every rule that shows there, broken
     Simulate(simulate::Simulate),
     /// Decoders of bytes and text from outside under a coverage-guided fuzzer
@@ -79,6 +82,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Ci { steps } => ci::command(&workspace, &steps),
         Command::Coherence(coherence) => coherence::command(&workspace, &coherence),
         Command::Model(model) => model::command(&workspace, &model).map(|()| true),
+        Command::Interleave => interleave::check(&workspace).map(told),
         Command::Simulate(simulate) => simulate::command(&workspace, &simulate).map(|()| true),
         Command::Fuzz(fuzz) => fuzz::command(&workspace, &fuzz),
         Command::Servers(servers) => makes::command(&workspace, &servers),

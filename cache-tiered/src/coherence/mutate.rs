@@ -97,10 +97,14 @@ pub enum Mutation {
     UnconfirmedBumped,
     /// A value loaded under a bar is told without another look at the far store.
     BarredTells,
+    /// A flight's entry is put once the flight has settled.
+    PutSettled,
+    /// A doubt looks at the near entry before it looks at the flight.
+    DoubtNearFirst,
 }
 
 impl Mutation {
-    /// Every mutation.
+    /// Every mutation that the model shows.
     pub const ALL: &[Self] = &[
         Self::LeaseAfterLoad,
         Self::NoCas,
@@ -146,6 +150,10 @@ impl Mutation {
         Self::UnconfirmedBumped,
         Self::BarredTells,
     ];
+
+    /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show
+    /// them.
+    pub const ORDER: &[Self] = &[Self::PutSettled, Self::DoubtNearFirst];
 }
 
 #[cfg(feature = "mutate")]

@@ -1,11 +1,10 @@
 //! What a near hit reads of a track.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use cache_core::Tick;
 
 use super::Track;
 use super::mutate::{Mutation, broken};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The atomics of one line that near hits read: trust, epoch, the last clear.
 ///

@@ -29,8 +29,13 @@ impl Engine {
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };
-        near.put(&at.near, Arc::clone(entry));
-        self.settle(at, flight, Some(entry), |epoch| entry.confirm(epoch, now));
+        let early = !broken(Mutation::PutSettled);
+        if early {
+            near.put(&at.near, Arc::clone(entry));
+        }
+        if self.settle(at, flight, Some(entry), |epoch| entry.confirm(epoch, now)) && !early {
+            near.put(&at.near, Arc::clone(entry));
+        }
     }
 
     /// Ends a flight whose near entry proved itself: confirms it where it stands.
@@ -118,9 +123,15 @@ impl Engine {
     /// entry where it is found next; one that begins later reads what the push speaks of. So no order of the two lets
     /// an entry that is older than the push stand as confirmed.
     pub(crate) fn doubt(&self, near_key: &str) {
-        self.flights.doubt(near_key);
+        let near_first = broken(Mutation::DoubtNearFirst);
+        if !near_first {
+            self.flights.doubt(near_key);
+        }
         if let Some(entry) = self.near.as_ref().and_then(|near| near.get(near_key)) {
             entry.confirm(SUSPECT, entry.confirmed());
+        }
+        if near_first {
+            self.flights.doubt(near_key);
         }
     }
 

@@ -16,6 +16,8 @@ mod fresh;
 mod guard;
 mod heat;
 mod install;
+#[cfg(all(test, strata_interleave))]
+mod interleavings;
 mod load;
 mod monitor;
 mod names;
@@ -30,7 +32,7 @@ mod trust;
 mod update;
 mod work;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::Counters;
@@ -40,6 +42,7 @@ use tokio::task::JoinSet;
 
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
+use crate::sync::Mutex;
 
 pub(crate) use self::batch::join_all;
 use self::behind::Behind;

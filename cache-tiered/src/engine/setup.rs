@@ -1,6 +1,6 @@
 //! Building an engine, and taking it down.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::Counters;
@@ -15,6 +15,7 @@ use super::recovery::Recovery;
 use super::{Engine, Far, Floors, Gates, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
+use crate::sync::Mutex;
 
 /// How long acknowledged changes are kept for a replay, and how many.
 const RING: (Duration, usize) = (Duration::from_secs(60), 100_000);

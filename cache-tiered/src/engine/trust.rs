@@ -1,12 +1,13 @@
 //! On what footing a request stands: trusted, or cut off.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Tick};
 
 use super::Engine;
 use crate::coherence::Track;
+use crate::sync::MutexGuard;
 
 /// Whether the far store may be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
