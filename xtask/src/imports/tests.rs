@@ -101,6 +101,17 @@ fn every_file_and_directory_of_a_rule_is_read() {
     }
 }
 
+#[test]
+fn scenarios_are_shared_among_tests_and_sources_are_not() {
+    let dir = TempDir::new().unwrap();
+    let hits = |text: &str| {
+        write(dir.path(), "src/x.rs", text);
+        rule(Kind::NoInclusion).broken(&Workspace::at(dir.path())).unwrap().len()
+    };
+    assert_eq!(hits("#[path = \"../cache-tiered/tests/common/mod.rs\"]\nmod common;"), 0);
+    assert_eq!(hits("#[path = \"../cache-tiered/src/flight.rs\"]\nmod flight;"), 1);
+}
+
 fn rule(kind: Kind) -> SourceRule {
     SourceRule { name: "", files: &["src"], kind, breach: "" }
 }
