@@ -1,7 +1,7 @@
 //! What was not acknowledged is retried; what was is replayed to a new server.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use cache_core::observe::Metric;
 use cache_core::{Bus, Change, envelope};
@@ -9,6 +9,7 @@ use cache_core::{Bus, Change, envelope};
 use super::Engine;
 use crate::coherence::Cause;
 use crate::coherence::mutate::{Mutation, broken};
+use crate::sync::MutexGuard;
 
 /// The most keys kept for a retry. Past it the whole namespace is cleared instead.
 const MOST_PENDING: usize = 10_000;
