@@ -4,7 +4,7 @@ mod common;
 
 use cache_core::observe::Metric;
 use cache_core::packing::{Compression, Keyring, Packing};
-use cache_core::{CacheService, Memory, Sweep};
+use cache_core::{CacheService, Memory};
 use cache_tiered::{Cache, Tier, Tiered};
 use common::{BOUND, names, ok};
 
