@@ -6,6 +6,8 @@ mod bus;
 mod codec;
 pub mod corpus;
 mod envelope;
+mod names;
+mod packing;
 mod url;
 
 /// A decoder under test.
@@ -26,6 +28,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "damage", run: envelope::damage, seeds: envelope::damages },
     Target { name: "message", run: bus::message, seeds: bus::messages },
     Target { name: "codec", run: codec::decode, seeds: codec::encoded },
+    Target { name: "packing", run: packing::unpack, seeds: packing::packed },
+    Target { name: "key_list", run: names::key_list, seeds: names::key_lists },
+    Target { name: "session", run: names::session, seeds: names::sessions },
     Target { name: "url", run: url::url, seeds: url::urls },
     Target { name: "redis_url", run: url::redis, seeds: url::redis_urls },
 ];
