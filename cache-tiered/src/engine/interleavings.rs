@@ -109,6 +109,7 @@ impl World {
             clock,
             monitor: None,
             heat: None,
+            behind: None,
         };
         let engine = block_on(Engine::start(setup)).unwrap();
         let at = engine.names.locate(KEY).unwrap();
