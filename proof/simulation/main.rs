@@ -5,6 +5,7 @@ mod actor;
 mod broken;
 mod faults;
 mod net;
+mod night;
 mod origin;
 mod plan;
 mod process;
@@ -13,6 +14,7 @@ mod scene;
 mod time;
 mod verdict;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +38,12 @@ struct Cli {
     /// In how many seeds at most each broken rule has to show
     #[arg(long, default_value_t = 60)]
     mutations: u64,
+    /// The bad night, with one feature more at a time, instead
+    #[arg(long)]
+    night: bool,
+    /// The paper that the night's table is written into
+    #[arg(long, value_name = "PATH", requires = "night")]
+    write: Option<PathBuf>,
     /// This rule alone, broken
     #[arg(long, value_name = "NAME")]
     mutation: Option<String>,
@@ -62,6 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<bool> {
+    if cli.night {
+        return night::command(cli.write.as_deref()).map(|()| true);
+    }
     let span = Duration::from_secs(cli.seconds);
     if let Some(seed) = cli.seed {
         let plan = Plan::of(seed, span);

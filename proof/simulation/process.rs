@@ -57,7 +57,7 @@ impl Process {
 
 /// A version as eight bytes.
 #[derive(Clone, Copy, Debug)]
-struct Version;
+pub(crate) struct Version;
 
 impl Codec<u64> for Version {
     fn id(&self) -> u8 {

@@ -21,6 +21,12 @@ pub(crate) struct Simulate {
     /// How long each simulation is, in simulated seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// A bad night, with one feature more at a time, instead
+    #[arg(long)]
+    night: bool,
+    /// Write the night's table into its paper
+    #[arg(long, requires = "night")]
+    write: bool,
 }
 
 /// Builds the simulation and plays it; its last line is the sum.
@@ -28,7 +34,11 @@ pub(crate) struct Simulate {
 /// # Errors
 /// If it can't be built, a promise was broken, or a broken rule did not show.
 pub(crate) fn command(workspace: &Workspace, simulate: &Simulate) -> Result<()> {
-    let Simulate { seeds, seed, seconds } = simulate;
+    let Simulate { seeds, seed, seconds, night, write } = simulate;
+    if *night {
+        let wanted = [Some("--night"), write.then_some("--write=docs/step-by-step.md")];
+        return play(workspace, &wanted.into_iter().flatten().map(str::to_owned).collect::<Vec<_>>());
+    }
     let mut wanted = vec![format!("--seeds={seeds}"), format!("--seconds={seconds}")];
     wanted.extend(seed.map(|seed| format!("--seed={seed}")));
     play(workspace, &wanted)
