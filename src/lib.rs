@@ -27,9 +27,9 @@ pub use cache_moka::Moka;
 pub use cache_redis::{Redis, RedisBuilder, Tracking};
 #[cfg(feature = "tiered")]
 pub use cache_tiered::{
-    Answer, Backoff, Batched, Cache, CacheBuilder, CacheKey, Consistency, FailSafe, Freshness, KeyText, Loaded, Origin,
-    OriginBreaker, Policy, Refresh, Sliding, StaleReason, Tier, Tiered, TieredBuilder, Timeouts, Update, Warmed,
-    WriteGuard,
+    Answer, Backoff, Batched, Cache, CacheBuilder, CacheKey, Consistency, FailSafe, Freshness, KeyText, Known, Loaded,
+    Origin, OriginBreaker, Policy, Refresh, Sliding, StaleReason, Tier, Tiered, TieredBuilder, Timeouts, Update,
+    Warmed, WriteGuard,
 };
 /// What only a server does: commands, scripts, pipelines and transactions of one's own, and how the servers are.
 #[cfg(feature = "redis")]

@@ -8,7 +8,7 @@
 //! | 0 | magic `0xC7` |
 //! | 1 | format, 1 |
 //! | 2 | state: `V` value, `N` negative, `L` lease, `S` stale, `T` tombstone |
-//! | 3 | flags: 1 compressed, 2 has tags, 4 waiter, 8 sealed, 16 negative, 32 refreshed |
+//! | 3 | flags: 1 compressed, 2 has tags, 4 waiter, 8 sealed, 16 negative, 32 refreshed, 64 notes |
 //! | 4 u32 | codec and schema id |
 //! | 8 u64 | stamp: random, unique per fill; the token in a lease |
 //! | 16 u64 | s0: the sequence number applied when the load began |
@@ -114,6 +114,8 @@ pub mod flag {
     pub const NEGATIVE: u8 = 16;
     /// The value replaced one that had not been invalidated: nodes that still hold that one serve nothing stale.
     pub const REFRESHED: u8 = 32;
+    /// What the origin said beside the value, its etag and time, stands before the payload.
+    pub const NOTES: u8 = 64;
 }
 
 /// The fixed header of a frame.

@@ -6,13 +6,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cache_core::codec::Codec;
+use cache_core::envelope::flag;
 use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Result, Tags};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
 use crate::consistency::Consistency;
 use crate::engine::{Engine, Gate, Look, Probe};
+use crate::known::{Known, Notes};
 use crate::loaded::{Loaded, Loader, Produced};
 use crate::space::Space;
 use crate::{CacheKey, KeyText, Policy, Tiered};
@@ -86,6 +89,10 @@ where
     #[must_use]
     pub fn with(&self, consistency: Consistency) -> Self {
         Self { consistency, ..self.clone() }
+    }
+
+    pub(crate) const fn consistency(&self) -> Consistency {
+        self.consistency
     }
 
     /// The value under `key`, from near or far; never loads. `None` for a miss and for a remembered "there is nothing".
@@ -305,6 +312,21 @@ where
     }
 
     pub(crate) fn answer(&self, served: &Served) -> Result<Answer<V>> {
+        let answer = self.told(served)?;
+        let counters = &self.engine().counters;
+        counters.count(match answer.tier {
+            Tier::Near => Metric::NearHit,
+            Tier::Far => Metric::FarHit,
+            Tier::Origin => Metric::OriginHit,
+        });
+        if matches!(answer.freshness, Freshness::Stale(_)) {
+            counters.count(Metric::StaleServed);
+        }
+        Ok(answer)
+    }
+
+    /// What is told of an entry, uncounted.
+    pub(crate) fn told(&self, served: &Served) -> Result<Answer<V>> {
         let Served { entry, tier, freshness } = served;
         let header = entry.header();
         let Some(value) = self.reader.read(entry) else {
@@ -313,14 +335,6 @@ where
             return Err(self.failed(Error::new(ErrorKind::Codec, text)));
         };
         let engine = self.engine();
-        engine.counters.count(match tier {
-            Tier::Near => Metric::NearHit,
-            Tier::Far => Metric::FarHit,
-            Tier::Origin => Metric::OriginHit,
-        });
-        if matches!(freshness, Freshness::Stale(_)) {
-            engine.counters.count(Metric::StaleServed);
-        }
         let now = engine.time.ms(&engine.clock, engine.clock.now());
         Ok(Answer {
             value,
@@ -351,7 +365,7 @@ where
         E: Into<BoxError>,
     {
         let reader = Arc::clone(&self.reader);
-        Box::new(move || Box::pin(async move { reader.encode(loader().await.map_err(Error::loader)?) }))
+        Box::new(move |_| Box::pin(async move { reader.encode(loader().await.map_err(Error::loader)?) }))
     }
 }
 
@@ -387,16 +401,66 @@ impl<V: Send + Sync + 'static> Reader<V> {
         if let Some(value) = entry.decoded::<V>() {
             return Some(Some(value));
         }
-        let value = Arc::new(self.codec.decode(entry.payload()).ok()?);
+        let value = if entry.header().flags & flag::NOTES == 0 {
+            self.codec.decode(entry.payload())
+        } else {
+            self.codec.decode(&Notes::split(entry.payload())?.1)
+        };
+        let value = Arc::new(value.ok()?);
         entry.remember(Arc::clone(&value) as _);
         Some(Some(value))
     }
 
     pub(crate) fn encode(&self, loaded: Loaded<V>) -> Result<Produced> {
-        let Loaded { value, ttl, tags, row, store } = loaded;
+        self.encode_over(loaded, None)
+    }
+
+    /// As [`encode`](Self::encode), for a loader that was shown `old` and may say that it still stands.
+    pub(crate) fn encode_over(&self, loaded: Loaded<V>, old: Option<&Entry>) -> Result<Produced> {
+        let Loaded { value, ttl, tags, row, store, notes, unchanged } = loaded;
+        let tags = Tags::new(tags)?;
+        if unchanged {
+            let Some(old) = old.filter(|old| !old.header().is_negative()) else {
+                let text = "the loader said that nothing changed, but it was shown nothing; load the value then";
+                return Err(Error::new(ErrorKind::Loader, text).with_operation("load"));
+            };
+            let anew = !notes.is_empty();
+            let (held, payload) = Self::parts(old).unwrap_or_default();
+            let notes = if anew { notes } else { held };
+            let tags = if tags.as_slice().is_empty() { old.to_frame().tags } else { tags };
+            let row = if row == 0 { old.header().row } else { row };
+            let decoded = old.decoded::<V>().map(|value| value as _);
+            return self.noted(
+                Produced { payload: Some(payload), decoded, codec: self.id, ttl, tags, row, store, noted: false },
+                &notes,
+            );
+        }
         let payload = value.as_ref().map(|value| self.codec.encode(value)).transpose()?;
         let decoded = value.map(|value| Arc::new(value) as _);
-        Ok(Produced { payload, decoded, codec: self.id, ttl, tags: Tags::new(tags)?, row, store })
+        self.noted(Produced { payload, decoded, codec: self.id, ttl, tags, row, store, noted: false }, &notes)
+    }
+
+    fn noted(&self, mut produced: Produced, notes: &Notes) -> Result<Produced> {
+        if let Some(payload) = produced.payload.as_mut().filter(|_| !notes.is_empty()) {
+            *payload = notes.before(payload)?;
+            produced.noted = true;
+        }
+        Ok(produced)
+    }
+
+    /// What stands before an entry's payload, and the payload.
+    fn parts(entry: &Entry) -> Option<(Notes, Bytes)> {
+        if entry.header().flags & flag::NOTES == 0 {
+            return Some((Notes::default(), entry.payload().clone()));
+        }
+        Notes::split(entry.payload())
+    }
+
+    /// What a loader may know of an entry; `None` for one that is none of ours or says that there is nothing.
+    pub(crate) fn known(&self, entry: &Entry) -> Option<Known<V>> {
+        let value = self.read(entry)??;
+        let (Notes { etag, last_modified }, _) = Self::parts(entry)?;
+        Some(Known { value, etag, last_modified, row: entry.header().row })
     }
 }
 

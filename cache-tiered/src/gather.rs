@@ -76,7 +76,7 @@ impl<Q: Clone + Send + Sync + 'static> Gather<Q> {
         let coming = self.state().coming.insert(text.to_owned());
         let coming = coming.then(|| Coming { gather: Arc::clone(self), text: text.to_owned() });
         let (gather, since) = (Arc::clone(self), self.engine.clock.now());
-        Box::new(move || {
+        Box::new(move |_| {
             Box::pin(async move {
                 let (answer, answered) = oneshot::channel();
                 gather.join(Waiting { key, since, answer }, window);

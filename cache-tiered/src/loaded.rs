@@ -5,10 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use cache_core::{Result, Tags};
+use cache_core::{Entry, Result, Tags};
+
+use crate::known::Notes;
 
 /// A loader's answer: a value, or the fact that there is none, and what the loader wants for it.
 ///
@@ -21,17 +23,45 @@ pub struct Loaded<V> {
     pub(crate) tags: Vec<u64>,
     pub(crate) row: u32,
     pub(crate) store: bool,
+    pub(crate) notes: Notes,
+    pub(crate) unchanged: bool,
 }
 
 impl<V> Loaded<V> {
+    const fn new(value: Option<V>) -> Self {
+        let notes = Notes { etag: None, last_modified: None };
+        Self { value, ttl: None, tags: Vec::new(), row: 0, store: true, notes, unchanged: false }
+    }
+
+    /// The value that the loader was shown still stands, with its tags, row, etag and time where none are named anew: it
+    /// is fresh for another ttl. Only for [`Cache::load_if`](crate::Cache::load_if).
+    pub const fn unchanged() -> Self {
+        let mut loaded = Self::new(None);
+        loaded.unchanged = true;
+        loaded
+    }
+
+    /// With the origin's etag, kept for the next [`load_if`](crate::Cache::load_if). At most 1024 bytes.
+    pub fn etag(mut self, etag: impl Into<String>) -> Self {
+        self.notes.etag = Some(etag.into());
+        self
+    }
+
+    /// With the origin's time of the last change, kept to the millisecond for the next
+    /// [`load_if`](crate::Cache::load_if).
+    pub const fn last_modified(mut self, time: SystemTime) -> Self {
+        self.notes.last_modified = Some(time);
+        self
+    }
+
     /// A value.
     pub const fn value(value: V) -> Self {
-        Self { value: Some(value), ttl: None, tags: Vec::new(), row: 0, store: true }
+        Self::new(Some(value))
     }
 
     /// There is nothing under this key. Remembered for the policy's negative ttl.
     pub const fn nothing() -> Self {
-        Self { value: None, ttl: None, tags: Vec::new(), row: 0, store: true }
+        Self::new(None)
     }
 
     /// With a ttl of its own instead of the policy's.
@@ -85,6 +115,8 @@ pub(crate) struct Produced {
     pub(crate) tags: Tags,
     pub(crate) row: u32,
     pub(crate) store: bool,
+    /// Whether notes stand before the payload.
+    pub(crate) noted: bool,
 }
 
 impl fmt::Debug for Produced {
@@ -96,8 +128,8 @@ impl fmt::Debug for Produced {
 /// A running load.
 pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Produced>> + Send>>;
 
-/// A load that can be started once.
-pub(crate) type Loader = Box<dyn FnOnce() -> Loading + Send>;
+/// A load that can be started once; told the entry that it would replace, if there is one that may be served.
+pub(crate) type Loader = Box<dyn FnOnce(Option<Arc<Entry>>) -> Loading + Send>;
 
 /// A running load of many keys: a result for each that was asked for, in order, or one failure for all.
 pub(crate) type ManyLoading = Pin<Box<dyn Future<Output = Result<Vec<Result<Produced>>>> + Send>>;

@@ -81,6 +81,7 @@ impl CacheService for Tiered {
             tags: Tags::default(),
             row: 0,
             store: true,
+            noted: false,
         };
         let applied = self.engine().put(at, produced, &SPACE.policy).await?;
         if applied.stored {

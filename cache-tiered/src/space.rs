@@ -22,6 +22,18 @@ pub(crate) struct Space {
 }
 
 impl Space {
+    /// The same space under another policy.
+    pub(crate) fn under(self: &Arc<Self>, policy: Policy) -> Arc<Self> {
+        let whole = Arc::clone(self);
+        Arc::new(Self {
+            policy,
+            max_batch: self.max_batch,
+            origin: self.origin.clone(),
+            gathered: self.gathered,
+            accepts: Box::new(move |entry| (whole.accepts)(entry)),
+        })
+    }
+
     /// The same space for callers whose single loads are gathered.
     pub(crate) fn gathered(self: &Arc<Self>) -> Arc<Self> {
         let whole = Arc::clone(self);

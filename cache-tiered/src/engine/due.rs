@@ -131,7 +131,7 @@ impl LoadTask {
                 return Ok(None);
             }
             let s0 = engine.s0();
-            let (produced, took) = self.produce(loader).await?;
+            let (produced, took) = self.produce_over(loader, Some(Arc::clone(old))).await?;
             return Ok(produced.store.then(|| self.loaded_alone((produced, took), s0)));
         };
         // somebody may have been faster; a far store that can't tell is no reason to load early
@@ -149,7 +149,7 @@ impl LoadTask {
         }
         let Some(_alone) = self.alone_among_processes(far).await else { return Ok(None) };
         let s0 = engine.s0();
-        let loaded = self.produce(loader).await?;
+        let loaded = self.produce_over(loader, Some(Arc::clone(old))).await?;
         if !loaded.0.store {
             return Ok(None);
         }

@@ -620,7 +620,13 @@ impl LoadTask {
     }
 
     /// Runs the application's loader.
-    pub(super) async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
+    async fn produce(&self, loader: Loader) -> Result<(Produced, Duration)> {
+        let fallback = self.engine.fall_back(&self.at, &self.flight, &self.space, StaleReason::LoadFailed);
+        self.produce_over(loader, fallback.map(|served| served.entry)).await
+    }
+
+    /// As [`produce`](Self::produce), where the loader would replace `old`.
+    pub(super) async fn produce_over(&self, loader: Loader, old: Option<Arc<Entry>>) -> Result<(Produced, Duration)> {
         let engine = &self.engine;
         // gathered loads are admitted and counted where their call is made
         let own = !self.space.gathered;
@@ -630,7 +636,7 @@ impl LoadTask {
         };
         engine.counters.add(Metric::Load, own.into());
         let begun = engine.clock.now();
-        let produced = loader().await;
+        let produced = loader(old).await;
         if let Some(permit) = permit {
             permit.report(&produced);
         }
@@ -700,8 +706,8 @@ pub(super) fn late(deadline: Duration) -> Error {
 
 /// Runs a loader ahead of its time.
 async fn loaded_first(loader: Loader) -> Loader {
-    let produced = loader().await;
-    Box::new(move || Box::pin(std::future::ready(produced)))
+    let produced = loader(None).await;
+    Box::new(move |_| Box::pin(std::future::ready(produced)))
 }
 
 impl Drop for LoadTask {

@@ -103,7 +103,11 @@ impl Engine {
         let negative = payload.is_none();
         let header = Header {
             state: if negative { State::Negative } else { State::Value },
-            flags: if negative { envelope::flag::NEGATIVE } else { 0 },
+            flags: match (negative, produced.noted) {
+                (true, _) => envelope::flag::NEGATIVE,
+                (false, true) => envelope::flag::NOTES,
+                (false, false) => 0,
+            },
             codec: produced.codec,
             stamp,
             s0,

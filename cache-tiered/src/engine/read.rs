@@ -173,6 +173,30 @@ impl Engine {
         }
     }
 
+    /// What near or far hold, with no trace of the question.
+    pub(crate) async fn peek(&self, near_key: &str, space: &Space, local: bool) -> Result<Option<Served>> {
+        if let Probe::Hit(entry, freshness) = self.probe_for(near_key, space)
+            && (local || self.far.is_none())
+        {
+            return Ok(Some(Served { entry, tier: Tier::Near, freshness }));
+        }
+        let at = self.place(near_key)?;
+        let Some(far) = &self.far else { return Ok(None) };
+        if self.footing(at.line).await == Footing::CutOff {
+            return Err(self.unreachable());
+        }
+        let sent = self.clock.now();
+        let Some(found) = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? else {
+            return Ok(None);
+        };
+        Ok(match self.admit(&at, &found, sent, space).await? {
+            Admitted::Usable(entry) if self.floors.admits(&at.near, entry.header()) && (space.accepts)(&entry) => {
+                Some(Served::fresh(entry, Tier::Far))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether an entry was put near and a flight is about to say whether it may be served.
     fn is_arriving(&self, near_key: &str) -> bool {
         let inert = |near: &Arc<dyn cache_core::LocalStore>| near.get(near_key).is_some_and(|entry| entry.epoch() == 0);

@@ -228,7 +228,7 @@ impl BatchTask {
     fn go_alone(&mut self, position: usize) {
         let Some(Member { index, task }) = self.members.get_mut(position).and_then(Option::take) else { return };
         let (loader, flight) = (Arc::clone(&self.loader), Arc::clone(&task.flight));
-        let loader: Loader = Box::new(move || {
+        let loader: Loader = Box::new(move |_| {
             Box::pin(async move {
                 if flight.is_over() {
                     return Err(Error::new(ErrorKind::Loader, "the load was cancelled"));

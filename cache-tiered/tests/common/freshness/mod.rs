@@ -4,6 +4,7 @@
 #![allow(clippy::future_not_send, reason = "a scenario stays in the thread of its test")]
 
 pub(crate) mod backoff;
+pub(crate) mod conditional;
 pub(crate) mod fail_safe;
 pub(crate) mod refresh;
 pub(crate) mod sliding;
@@ -51,6 +52,10 @@ macro_rules! freshness_scenarios {
             backoff::callers_of_a_failing_origin_cost_one_call_a_pause;
             backoff::a_change_of_the_key_ends_the_pause;
             backoff::what_another_process_stored_is_found_in_the_pause;
+            conditional::a_loader_that_sees_the_old_value_may_say_that_it_stands;
+            conditional::unchanged_without_a_value_is_an_error;
+            conditional::a_peek_leaves_no_trace;
+            conditional::a_call_may_change_its_policy;
             refresh::nobody_waits_for_a_refresh;
             refresh::a_fleet_refreshes_once;
             refresh::what_was_invalidated_during_a_refresh_is_not_stored;
