@@ -1,0 +1,127 @@
+//! Batches over real servers: each key loaded once whoever asks, an error for nobody else, in few round trips.
+
+use std::future::ready;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cache_redis::testkit::Server;
+use cache_strata::observe::Metric;
+use cache_strata::{Cache, ErrorKind, Moka, Redis, Tiered};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+async fn node(url: &str) -> (Tiered, Cache<String>) {
+    let far = Redis::connect(url).await.unwrap();
+    let tiers = Tiered::builder().near(Moka::new()).far(far).bound(Duration::from_secs(2));
+    let tiered = tiers.build().await.unwrap();
+    let cache = tiered.cache("names").build().unwrap();
+    (tiered, cache)
+}
+
+fn keys(from: u32, to: u32) -> Vec<String> {
+    (from..to).map(|n| format!("k{n:03}")).collect()
+}
+
+/// What loaders were asked for.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    async fn load(self, keys: Vec<String>) -> io::Result<Vec<(String, String)>> {
+        self.0.lock().unwrap().extend(keys.iter().cloned());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(keys.into_iter().filter(|key| key != "k007").map(|key| (key.clone(), key)).collect())
+    }
+
+    fn sorted(&self) -> Vec<String> {
+        let mut asked = self.0.lock().unwrap().clone();
+        asked.sort();
+        asked
+    }
+}
+
+/// Overlapping batches of four processes: each key is loaded once, and what is omitted is nothing for everybody.
+async fn overlapping(url: &str) {
+    let asked = Asked::default();
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        nodes.push(node(url).await);
+    }
+    let mut tasks = JoinSet::new();
+    for (_, cache) in &nodes {
+        for from in 0..5 {
+            let (cache, asked) = (cache.clone(), asked.clone());
+            tasks.spawn(async move {
+                let keys = keys(from * 10, from * 10 + 30);
+                let found = cache.get_many_or_load(&keys, move |keys| asked.clone().load(keys)).await;
+                for (key, found) in keys.iter().zip(found) {
+                    let expected = (key != "k007").then_some(key.as_str());
+                    assert_eq!(found.unwrap().as_deref().map(String::as_str), expected);
+                }
+            });
+        }
+    }
+    let all = async {
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(60), all).await.expect("nobody waits for ever");
+    assert_eq!(asked.sorted(), keys(0, 70), "each key once");
+    for (tiered, cache) in &nodes {
+        assert_eq!(tiered.in_flight(), 0);
+        let names = keys(0, 70);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = cache.get_many(&names).await;
+        assert_eq!(found.iter().filter(|found| found.as_ref().unwrap().is_some()).count(), 69);
+    }
+    assert_eq!(asked.sorted().len(), 70);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_batches_of_processes_load_each_key_once() {
+    let server = Server::spawn().unwrap();
+    overlapping(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_holds_something_else_hides_no_other() {
+    let server = Server::spawn().unwrap();
+    let (tiered, cache) = node(&server.url()).await;
+    // a list, where a frame would be
+    server.cli(&["RPUSH", "strata:k:names:k001", "foreign"]).unwrap();
+    let loader = |keys: Vec<String>| ready(Ok::<_, io::Error>(keys.into_iter().map(|key| (key.clone(), key))));
+    let keys = keys(0, 3);
+    let found = cache.get_many_or_load(&keys, loader).await;
+    for (key, found) in keys.iter().zip(found) {
+        assert_eq!(found.unwrap().as_deref(), Some(key), "the origin knows");
+    }
+    assert_eq!(server.cli(&["TYPE", "strata:k:names:k001"]).unwrap().trim(), "list", "what is not ours is left alone");
+    assert_eq!(tiered.in_flight(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_calls_of_many_tasks_are_gathered() {
+    let server = Server::spawn().unwrap();
+    let (tiered, cache) = node(&server.url()).await;
+    let asked = Asked::default();
+    let names = {
+        let asked = asked.clone();
+        cache.batched(move |keys: Vec<String>| asked.clone().load(keys)).window(Duration::from_millis(50))
+    };
+    let mut tasks = JoinSet::new();
+    for key in keys(0, 200) {
+        let names = names.clone();
+        tasks.spawn(async move { names.find_or_load(&key).await.unwrap() });
+    }
+    let mut found = 0;
+    while let Some(done) = tasks.join_next().await {
+        found += u32::from(done.unwrap().is_some());
+    }
+    assert_eq!(found, 199);
+    assert_eq!(asked.sorted(), keys(0, 200));
+    let calls = tiered.metrics().get(Metric::Load);
+    assert!(calls <= 50, "{calls} calls of the loader for 200 keys");
+    assert_eq!(names.get_or_load(&"k007".to_owned()).await.unwrap_err().kind(), ErrorKind::Loader);
+}
