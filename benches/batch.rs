@@ -81,7 +81,7 @@ fn batch(c: &mut Criterion) {
         });
         group.bench_function("get_many_or_load", |b| {
             b.iter(|| {
-                assert!(runtime.block_on(both.get_many_or_load(&fresh(size), answers)).iter().all(Result::is_ok))
+                assert!(runtime.block_on(both.get_many_or_load(&fresh(size), answers)).iter().all(Result::is_ok));
             });
         });
         let gathered = both.batched(answers);

@@ -161,11 +161,14 @@ impl Night {
     }
 }
 
+/// The tiers of a process, its cache and, if loads are gathered, that form of it.
+type Caches = (Tiered, Cache<u64, u16>, Option<Batched<u64, u16>>);
+
 /// A process of the application.
 struct App {
     id: u32,
     link: Link,
-    cache: Option<(Tiered, Cache<u64, u16>, Option<Batched<u64, u16>>)>,
+    cache: Option<Caches>,
 }
 
 impl App {
