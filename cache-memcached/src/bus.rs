@@ -46,15 +46,17 @@ impl Bus for Memcached {
                 Change::Soften { grace } => self.soften(line, &distinct, check_ttl(grace)?, attempt).await,
                 Change::Put { frame, ttl } => {
                     let (key, ttl) = self.check_put(keys, &frame, ttl)?;
-                    let request = Request::default()
-                        .head(key)
-                        .delete(key, None)
-                        .set(key, &frame, self.time().expiry(ttl), When::Always)
-                        .increment(&line.seq);
-                    let [head, deleted, stored, raised] = self.ask(request, attempt).await?;
-                    let removed = self.count_removed(vec![head, deleted])?;
+                    // replaced, not deleted first: nobody finds the key missing in between
+                    let put = Request::default().head(key).set(key, &frame, self.time().expiry(ttl), When::Always);
+                    let [head, stored, mut raised] = self.ask(put.increment(&line.seq), attempt).await?;
+                    let stored = matches!(stored, Reply::Done(_));
+                    if !stored {
+                        let gone = Request::default().delete(key, None).increment(&line.seq);
+                        let [_, again] = self.ask(gone, attempt).await?;
+                        raised = again;
+                    }
                     let n = self.numbered(line, &raised, attempt).await?;
-                    Ok(Applied { n, stored: matches!(stored, Reply::Done(_)), removed })
+                    Ok(Applied { n, stored, removed: u64::from(self.slot(head)?.live().is_some()) })
                 }
                 Change::PutNewer { frame, ttl } => {
                     let (key, ttl) = self.check_put(keys, &frame, ttl)?;

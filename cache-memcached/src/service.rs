@@ -121,7 +121,7 @@ impl Memcached {
     }
 
     /// How many were removed, by the answers to pairs of `head` and `delete`.
-    pub(crate) fn count_removed(&self, replies: Vec<Reply>) -> Result<u64> {
+    fn count_removed(&self, replies: Vec<Reply>) -> Result<u64> {
         let mut removed = 0;
         let mut replies = replies.into_iter();
         while let (Some(head), Some(deleted)) = (replies.next(), replies.next()) {
