@@ -293,8 +293,8 @@ const CALLS: &[(&str, Call)] = calls! {
     "bytes: delete_many" => |s| s.here.delete_many(&["k", "l"]).await,
 };
 
-#[expect(clippy::future_not_send, reason = "polled by the test alone, on one thread")]
 /// Drops every call at every point at which it waits; how many points there were.
+#[expect(clippy::future_not_send, reason = "polled by the test alone, on one thread")]
 async fn cut_everywhere(start: Start) -> usize {
     let mut points = 0;
     for (name, call) in CALLS {
