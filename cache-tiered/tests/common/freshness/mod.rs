@@ -59,6 +59,7 @@ macro_rules! freshness_scenarios {
             refresh::nobody_waits_for_a_refresh;
             refresh::a_fleet_refreshes_once;
             refresh::what_was_invalidated_during_a_refresh_is_not_stored;
+            refresh::a_refresh_does_not_overwrite_what_others_stored_meanwhile;
             refresh::a_failed_refresh_leaves_the_value_as_it_is;
             refresh::the_far_store_is_asked_before_the_origin;
             sliding::a_read_makes_the_ttl_count_anew_without_a_message;

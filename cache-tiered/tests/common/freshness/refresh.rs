@@ -91,6 +91,26 @@ pub(crate) async fn what_was_invalidated_during_a_refresh_is_not_stored(far: imp
     }
 }
 
+/// R6: redcache's refresh asks whether there is a value, not whether it is the same one.
+pub(crate) async fn a_refresh_does_not_overwrite_what_others_stored_meanwhile(far: impl Far) {
+    let origin = Origin::says("old");
+    let tiered = node(&far).await;
+    let (a, b) = (cache(&tiered, ahead()), cache(&node(&far).await, ahead()));
+    assert_eq!(origin.read(&a).await, "old");
+    until_due().await;
+    origin.now(Now::Hang);
+    assert_eq!(origin.read(&a).await, "old");
+    eventually("the refresh has begun", async || origin.calls() == 2).await;
+    b.set("k", "new".into()).await.unwrap();
+    origin.say("read before the change");
+    eventually("the refresh has ended", async || tiered.in_flight() == 0).await;
+    let c = cache(&node(&far).await, ahead());
+    for cache in [&c, &b] {
+        assert_eq!(cache.get("k").await.unwrap().as_deref().map(String::as_str), Some("new"));
+    }
+    eventually("the refresher hears of it", async || a.get("k").await.unwrap().is_some_and(|v| *v == "new")).await;
+}
+
 /// I14: sturdyc deletes what it could not refresh.
 pub(crate) async fn a_failed_refresh_leaves_the_value_as_it_is(far: impl Far) {
     let store = far.connect().await;
