@@ -83,7 +83,7 @@ pub(crate) async fn what_was_invalidated_during_a_refresh_is_not_stored(far: imp
     b.invalidate("k").await.unwrap();
     eventually("the refresher hears of it", async || a.get("k").await.unwrap().is_none()).await;
     origin.say("read before the invalidation");
-    eventually("the refresh has ended", async || tiered.in_flight() == 0).await;
+    eventually("the refresh has ended", async || tiered.under_way() == 0).await;
     assert!(b.get("k").await.unwrap().is_none() && a.get("k").await.unwrap().is_none());
     origin.say("new");
     for cache in [&a, &b] {
@@ -103,7 +103,7 @@ pub(crate) async fn a_refresh_does_not_overwrite_what_others_stored_meanwhile(fa
     eventually("the refresh has begun", async || origin.calls() == 2).await;
     b.set("k", "new".into()).await.unwrap();
     origin.say("read before the change");
-    eventually("the refresh has ended", async || tiered.in_flight() == 0).await;
+    eventually("the refresh has ended", async || tiered.under_way() == 0).await;
     let c = cache(&node(&far).await, ahead());
     for cache in [&c, &b] {
         assert_eq!(cache.get("k").await.unwrap().as_deref().map(String::as_str), Some("new"));
