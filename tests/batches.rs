@@ -5,15 +5,15 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cache_redis::testkit::Server;
+use cache_redis::testkit::{Cluster, Server};
 use cache_strata::observe::Metric;
 use cache_strata::{Cache, ErrorKind, Moka, Redis, Tiered};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-async fn node(url: &str) -> (Tiered, Cache<String>) {
+async fn node(url: &str, buckets: usize) -> (Tiered, Cache<String>) {
     let far = Redis::connect(url).await.unwrap();
-    let tiers = Tiered::builder().near(Moka::new()).far(far).bound(Duration::from_secs(2));
+    let tiers = Tiered::builder().near(Moka::new()).far(far).buckets(buckets).bound(Duration::from_secs(15));
     let tiered = tiers.build().await.unwrap();
     let cache = tiered.cache("names").build().unwrap();
     (tiered, cache)
@@ -42,11 +42,11 @@ impl Asked {
 }
 
 /// Overlapping batches of four processes: each key is loaded once, and what is omitted is nothing for everybody.
-async fn overlapping(url: &str) {
+async fn overlapping(url: &str, buckets: usize) {
     let asked = Asked::default();
     let mut nodes = Vec::new();
     for _ in 0..4 {
-        nodes.push(node(url).await);
+        nodes.push(node(url, buckets).await);
     }
     let mut tasks = JoinSet::new();
     for (_, cache) in &nodes {
@@ -82,13 +82,19 @@ async fn overlapping(url: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overlapping_batches_of_processes_load_each_key_once() {
     let server = Server::spawn().unwrap();
-    overlapping(&server.url()).await;
+    overlapping(&server.url(), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_batches_over_a_cluster_load_each_key_once() {
+    let cluster = Cluster::spawn().unwrap();
+    overlapping(&format!("{}?cluster=true&timeout=10s", cluster.url()), 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_holds_something_else_hides_no_other() {
     let server = Server::spawn().unwrap();
-    let (tiered, cache) = node(&server.url()).await;
+    let (tiered, cache) = node(&server.url(), 1).await;
     // a list, where a frame would be
     server.cli(&["RPUSH", "strata:k:names:k001", "foreign"]).unwrap();
     let loader = |keys: Vec<String>| ready(Ok::<_, io::Error>(keys.into_iter().map(|key| (key.clone(), key))));
@@ -104,7 +110,7 @@ async fn a_key_that_holds_something_else_hides_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_calls_of_many_tasks_are_gathered() {
     let server = Server::spawn().unwrap();
-    let (tiered, cache) = node(&server.url()).await;
+    let (tiered, cache) = node(&server.url(), 1).await;
     let asked = Asked::default();
     let names = {
         let asked = asked.clone();
