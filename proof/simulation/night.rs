@@ -72,8 +72,12 @@ fn soft() -> Policy {
     throttled().soft_timeout(Duration::from_millis(200))
 }
 
+fn hard() -> Policy {
+    soft().hard_timeout(Duration::from_millis(900))
+}
+
 fn ahead() -> Policy {
-    soft().refresh_ahead(0.8)
+    hard().refresh_ahead(0.8)
 }
 
 const BARE: Step = Step {
@@ -95,6 +99,7 @@ const STEPS: &[Step] = &[
     Step { name: "fail-safe", line: ".fail_safe(FailSafe::default())", policy: fail_safe, ..NEAR },
     Step { name: "throttle", line: "FailSafe::default().throttle(seconds)", policy: throttled, ..NEAR },
     Step { name: "soft timeout", line: ".soft_timeout(millis)", policy: soft, ..NEAR },
+    Step { name: "hard timeout", line: ".hard_timeout(millis)", policy: hard, ..NEAR },
     Step { name: "refresh ahead", line: ".refresh_ahead(0.8)", policy: ahead, ..NEAR },
     Step { name: "batch", line: "cache.batched(load_many)", policy: ahead, batches: true, ..NEAR },
 ];
@@ -357,6 +362,8 @@ pub(crate) fn command(paper: Option<&Path>) -> Result<()> {
     let allowed = most_probes();
     ensure!(last.calls_down <= allowed, "{} calls while the database was down, {allowed} allowed", last.calls_down);
     let Seen { requests, calls_down, failed, late, stale_after, .. } = last;
+    ensure!(late == 0, "{late} of {requests} requests were answered after {DEADLINE:?}");
+    ensure!(stale_after == 0, "{stale_after} stale answers a minute and more after everything was back");
     println!(
         "requests={requests} calls_down={calls_down} allowed={allowed} failed={failed} late={late} stale_after={stale_after}"
     );
