@@ -31,7 +31,7 @@ use crate::{Error, ErrorKind, Result, check_key, check_value};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> cache_core::Result<()> {
-/// let sessions = Sessions::new(Memory::new(), Raw, Lifetime::default())?;
+/// let sessions: Sessions<String> = Sessions::new(Memory::new(), Raw, Lifetime::default())?;
 /// let id = sessions.create(Some("ada"), &"theme=dark".into()).await?;
 /// let cookie = id.expose();
 ///

@@ -26,12 +26,12 @@ use crate::{Result, check_key, check_value};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let state = Values::new(Memory::new(), Raw, Duration::from_secs(3600))?;
+/// let state: Values<String> = Values::new(Memory::new(), Raw, Duration::from_secs(3600))?;
 /// assert!(state.set_if_absent("order:7", &"paid".into()).await?);
 /// state.compare_and_swap("order:7", Some(&"paid".into()), &"sent".into()).await??;
 ///
 /// let late = state.compare_and_swap("order:7", Some(&"paid".into()), &"cancelled".into()).await?;
-/// assert_eq!(late.unwrap_err().current.as_deref(), Some(&b"sent"[..]));
+/// assert_eq!(late.unwrap_err().current.as_deref(), Some("sent"));
 /// # Ok(())
 /// # }
 /// ```
