@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Result, check_ttl};
+use crate::{Error, ErrorKind, Result, check_ttl};
 
 /// How long a key lives that a recipe makes, and whether later changes prolong it. Every key has a ttl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +15,9 @@ impl Expiry {
     /// A key lives for `ttl` from when it was made; later changes keep the ttl that it has.
     ///
     /// # Errors
-    /// `Invalid` if `ttl` is zero or beyond [`MAX_TTL`](crate::MAX_TTL).
+    /// `Invalid` if `ttl` is below 1 ms or beyond [`MAX_TTL`](crate::MAX_TTL).
     pub fn kept(ttl: Duration) -> Result<Self> {
-        Ok(Self { millis: check_ttl(ttl)?, renews: false })
+        Ok(Self { millis: millis(ttl)?, renews: false })
     }
 
     /// Each change lets the key live for the whole ttl again.
@@ -43,4 +43,12 @@ impl Expiry {
     pub fn ttl(self) -> Duration {
         Duration::from_millis(self.millis)
     }
+}
+
+/// `ttl` in whole milliseconds. One below 1 ms is a mistake of units: what it keeps is gone before it can be asked for.
+pub(super) fn millis(ttl: Duration) -> Result<u64> {
+    if !ttl.is_zero() && ttl < Duration::from_millis(1) {
+        return Err(Error::new(ErrorKind::Invalid, "the ttl is below 1 ms"));
+    }
+    check_ttl(ttl)
 }

@@ -2,6 +2,7 @@
 -- waiter's token and the ms until which it counts as alive. It is kept for an hour after its end, for the fence.
 local K=KEYS[1]
 local h=redis.call('HMGET',K,'t','d','f','q')
+if not h[3] and redis.call('EXISTS',K)==1 then return redis.error_reply('WRONGTYPE the key holds no lock') end
 local holder,ends,q=h[1],tonumber(h[2] or '0') or 0,h[4] or ''
 local t=redis.call('TIME')
 local us=t[1]*1000000+t[2]

@@ -51,7 +51,7 @@ impl Leaderboards {
     /// Boards in `store` that live for `ttl` from when they were made.
     ///
     /// # Errors
-    /// `Invalid` if `ttl` is zero or beyond [`MAX_TTL`](crate::MAX_TTL).
+    /// `Invalid` if `ttl` is below 1 ms or beyond [`MAX_TTL`](crate::MAX_TTL).
     pub fn new(store: impl BoardStore, ttl: Duration) -> Result<Self> {
         Ok(Self { store: Arc::new(store), expiry: Expiry::kept(ttl)?, order: Order::HighestFirst })
     }

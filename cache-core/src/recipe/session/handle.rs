@@ -73,7 +73,7 @@ impl<V: Send + Sync + 'static> Sessions<V> {
     /// Sessions in `store`, their data written by `codec`, under keys that begin with `session`.
     ///
     /// # Errors
-    /// `Invalid` if a time of `lifetime` is zero or beyond [`MAX_TTL`](crate::MAX_TTL), or the idle one is the longer.
+    /// `Invalid` if a time of `lifetime` is below 1 ms or beyond [`MAX_TTL`](crate::MAX_TTL), or the idle one is the longer.
     pub fn new(store: impl SessionStore, codec: impl Codec<V>, lifetime: Lifetime) -> Result<Self> {
         let (idle_ms, absolute_ms) = lifetime.millis()?;
         let (store, codec) = (Arc::new(store), Arc::new(codec));
@@ -177,32 +177,36 @@ impl<V: Send + Sync + 'static> Sessions<V> {
     /// Ends the session of `user` that a list calls `name`; whether it was alive.
     ///
     /// # Errors
-    /// As every call.
+    /// `Invalid` if the user could not be a key; as every call.
     pub async fn destroy_named(&self, user: &str, name: SessionName) -> Result<bool> {
+        checked(user)?;
         self.store.end(&self.key_for(user), &name.to_string()).await
     }
 
     /// Ends every session of `user`; how many. None that was begun before, rotated meanwhile or not, is alive after.
     ///
     /// # Errors
-    /// As every call.
+    /// `Invalid` if the user could not be a key; as every call.
     pub async fn destroy_all(&self, user: &str) -> Result<u64> {
+        checked(user)?;
         self.store.end_all(&self.key_for(user), None).await
     }
 
     /// Ends every session of `user` except the one with this id; how many. What a change of password does.
     ///
     /// # Errors
-    /// As every call.
+    /// `Invalid` if the user could not be a key; as every call.
     pub async fn destroy_others(&self, user: &str, id: &SessionId) -> Result<u64> {
+        checked(user)?;
         self.store.end_all(&self.key_for(user), Some(&id.name().to_string())).await
     }
 
     /// The sessions of `user`, the one that ends first first. One round trip that carries all of their data.
     ///
     /// # Errors
-    /// As every call.
+    /// `Invalid` if the user could not be a key; as every call.
     pub async fn list(&self, user: &str) -> Result<Vec<Session<V>>> {
+        checked(user)?;
         let all = self.store.list(&self.key_for(user)).await?;
         let named = |(name, held): (String, Held)| Some((SessionName::parse(&name)?, held));
         all.into_iter().filter_map(named).map(|(name, held)| self.decode(name, held)).collect()

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Result, check_ttl};
+use crate::recipe::expiry::millis;
+use crate::{Error, ErrorKind, Result};
 
 /// How long a session lives: untouched, and at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Lifetime {
 
     /// The two in ms.
     pub(super) fn millis(self) -> Result<(u64, u64)> {
-        let (idle, absolute) = (check_ttl(self.idle)?, check_ttl(self.absolute)?);
+        let (idle, absolute) = (millis(self.idle)?, millis(self.absolute)?);
         if idle > absolute {
             let text = "the idle time is longer than the absolute one; such a session never idles";
             return Err(Error::new(ErrorKind::Invalid, text));

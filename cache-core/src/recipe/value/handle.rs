@@ -52,7 +52,7 @@ impl<V: Send + Sync + 'static> Values<V> {
     /// Values in `store`, written by `codec`, each living for `ttl` from its last write.
     ///
     /// # Errors
-    /// `Invalid` if `ttl` is zero or beyond [`MAX_TTL`](crate::MAX_TTL).
+    /// `Invalid` if `ttl` is below 1 ms or beyond [`MAX_TTL`](crate::MAX_TTL).
     pub fn new(store: impl ValueStore, codec: impl Codec<V>, ttl: Duration) -> Result<Self> {
         Ok(Self { store: Arc::new(store), codec: Arc::new(codec), expiry: Expiry::kept(ttl)? })
     }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::task::JoinSet;
 
 use super::value::foreign;
-use super::{Context, bad_keys, promises, refused};
+use super::{BAD_TTLS, Context, bad_keys, promises, refused};
 use crate::recipe::Counters;
 use crate::recipe::counter::{Balances, CounterStore, InsufficientBalance, InsufficientStock, LimitExceeded};
 use crate::recipe::value::Changed;
@@ -383,7 +383,7 @@ async fn bad_arguments_are_refused(t: Store) {
         refused("compare_and_swap", ErrorKind::Invalid, counters.compare_and_swap(&key, None, 1).await);
     }
     assert_eq!(counters.get(&fine).await.unwrap(), None);
-    for ttl in [Duration::ZERO, Duration::MAX] {
+    for ttl in BAD_TTLS {
         refused("a ttl", ErrorKind::Invalid, Counters::new(t.store(), ttl));
     }
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::task::JoinSet;
 
 use super::value::foreign;
-use super::{Context, bad_keys, promises, refused};
+use super::{BAD_TTLS, Context, bad_keys, promises, refused};
 use crate::recipe::Leaderboards;
 use crate::recipe::leaderboard::{BoardStore, Standing};
 use crate::testkit::context::LONG;
@@ -302,7 +302,7 @@ async fn bad_arguments_are_refused(t: Store) {
     for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN)] {
         refused("a range", invalid, boards.by_score(&key, low..=high, 1).await);
     }
-    for ttl in [Duration::ZERO, Duration::MAX] {
+    for ttl in BAD_TTLS {
         refused("a ttl", invalid, Leaderboards::new(t.store(), ttl));
     }
     assert_eq!(plain(boards.top(&key, 9).await.unwrap()), rows(&[(1, "ada", 1.0)]));

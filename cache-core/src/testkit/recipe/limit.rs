@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::value::foreign;
 use super::{Context, promises};
 use crate::recipe::limit::{Algorithm, Limit, LimitStore, Limits, Source};
 use crate::testkit::eventually;
@@ -273,6 +274,13 @@ async fn foreign_keys_are_left_alone(t: T) {
         assert!(limits(&t, Limit::new(5, LONG)).reset(&key).await.is_err());
         assert_eq!(store.get(&key).await.unwrap(), Some(value));
     }
+    let other = foreign(&*store, t.key("")).await;
+    for algorithm in ALL {
+        let error = limits(&t, Limit::new(5, LONG).by(algorithm)).take(&other, 1).await.unwrap_err();
+        assert_eq!(error.reply(), Some(Reply::WrongType), "{error:?}");
+    }
+    assert!(limits(&t, Limit::new(5, LONG)).reset(&other).await.is_err());
+    assert!(store.exists(&other).await.unwrap(), "the foreign key is gone");
     let key = t.key("other algorithm");
     assert!(limits(&t, Limit::new(5, LONG)).take(&key, 1).await.unwrap().allowed);
     for algorithm in [Algorithm::Fixed, Algorithm::Sliding, Algorithm::Log] {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::value::foreign;
 use super::{Context, promises};
 use crate::recipe::lock::{Claim, Claimed, LockStore, Locks, Token};
 use crate::testkit::{eventually, within};
@@ -363,14 +364,18 @@ async fn foreign_keys_are_left_alone(t: T) {
     let value = Bytes::from_static(b"not a lock");
     store.set(&key, value.clone(), LONG).await.unwrap();
     let token = token();
-    let said = [
-        locks(&t).acquire(&key, LONG).await.map(drop).unwrap_err(),
-        locks(&t).fair().try_acquire(&key, LONG).await.map(drop).unwrap_err(),
-        store.extend(&key, &token, LONG).await.unwrap_err(),
-        LockStore::release(&store, &key, &token).await.unwrap_err(),
-    ];
-    for error in said {
-        assert_eq!(error.reply(), Some(Reply::WrongType), "{error:?}");
+    // the other one is a hash on a server, as a lock is
+    for key in [&key, &foreign(&*store, t.key("")).await] {
+        let said = [
+            locks(&t).acquire(key, LONG).await.map(drop).unwrap_err(),
+            locks(&t).fair().try_acquire(key, LONG).await.map(drop).unwrap_err(),
+            store.extend(key, &token, LONG).await.unwrap_err(),
+            LockStore::release(&store, key, &token).await.unwrap_err(),
+        ];
+        for error in said {
+            assert_eq!(error.reply(), Some(Reply::WrongType), "{error:?}");
+        }
+        assert!(store.exists(key).await.unwrap(), "the foreign key is gone");
     }
     assert_eq!(store.get(&key).await.unwrap(), Some(value));
 }

@@ -10,6 +10,7 @@ pub mod value;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::case::BoxFuture;
 use super::run::alone;
@@ -85,6 +86,9 @@ fn refused<T: fmt::Debug>(what: &str, kind: ErrorKind, result: Result<T>) -> Err
         answer => panic!("{what}: expected {kind:?}, got {answer:?}"),
     }
 }
+
+/// Ttls that every recipe refuses.
+const BAD_TTLS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999), Duration::MAX];
 
 /// Keys that every call refuses.
 fn bad_keys() -> [String; 4] {

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use tokio::task::JoinSet;
 
 use super::value::foreign;
-use super::{Context, promises, refused};
+use super::{BAD_TTLS, Context, promises, refused};
 use crate::codec::Raw;
 use crate::recipe::session::{Lifetime, SessionId, SessionName, SessionStore, Sessions};
 use crate::testkit::context::LONG;
@@ -374,6 +374,9 @@ async fn bad_arguments_are_refused(t: Store) {
     {
         refused("a lifetime", invalid, made(Lifetime::new(idle, absolute)));
     }
+    for ttl in BAD_TTLS {
+        refused("a lifetime", invalid, made(Lifetime::fixed(ttl)));
+    }
     for prefix in ["", "a{b", "a}b", "a\nb", &"x".repeat(crate::MAX_KEY - 20)] {
         refused("a prefix", invalid, made(Lifetime::default()).unwrap().prefix(prefix));
     }
@@ -382,6 +385,10 @@ async fn bad_arguments_are_refused(t: Store) {
     for user in ["", "a\nb", &"x".repeat(1025)] {
         refused("a user", invalid, sessions.create(Some(user), &bytes("x")).await);
         refused("a user", invalid, sessions.rotate_as(&visitor, user, &bytes("x")).await);
+        refused("a user", invalid, sessions.list(user).await);
+        refused("a user", invalid, sessions.destroy_all(user).await);
+        refused("a user", invalid, sessions.destroy_others(user, &visitor).await);
+        refused("a user", invalid, sessions.destroy_named(user, visitor.name()).await);
     }
     let over = Bytes::from(vec![0; t.store().max_value() + 1]);
     refused("a value", ErrorKind::TooLarge, sessions.create(Some("ada"), &over).await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{Context, bad_keys, promises, refused};
+use super::{BAD_TTLS, Context, bad_keys, promises, refused};
 use crate::codec::Raw;
 use crate::recipe::Values;
 use crate::recipe::value::{Changed, ValueStore};
@@ -173,7 +173,7 @@ async fn bad_arguments_are_refused(t: Store) {
         refused("compare_and_swap", ErrorKind::Invalid, values.compare_and_swap(&key, None, &b).await);
         refused("compare_and_delete", ErrorKind::Invalid, values.compare_and_delete(&key, &b).await);
     }
-    for ttl in [Duration::ZERO, Duration::MAX] {
+    for ttl in BAD_TTLS {
         refused("a ttl", ErrorKind::Invalid, Values::<Bytes>::new(t.store(), Raw, ttl));
     }
     let (key, over) = (t.key("k"), Bytes::from(vec![0; t.store().max_value() + 1]));

@@ -1,9 +1,9 @@
 use std::time::Instant;
 
-use cache_core::ErrorKind;
 use cache_core::recipe::limit::{Limit, Limits};
 use cache_core::recipe::lock::Locks;
 use cache_core::testkit::eventually;
+use cache_core::{ErrorKind, Reply};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -168,4 +168,24 @@ async fn the_naive_lock_is_released_by_who_held_it_before() {
     // a is done, late
     server.cli(&["DEL", "naive"]).unwrap();
     assert!(take("c", "60000"), "b and c hold it both");
+}
+
+#[tokio::test]
+async fn a_hash_of_the_application_is_no_lock_and_keeps_its_fields_and_its_ttl() {
+    let (server, redis) = up().await;
+    server.cli(&["HSET", "order:7", "t", "text", "state", "paid"]).unwrap();
+    let (locks, token) = (Locks::new(redis.clone()), Token::random().unwrap());
+    for error in [
+        locks.acquire("order:7", LONG).await.map(drop).unwrap_err(),
+        locks.fair().try_acquire("order:7", LONG).await.map(drop).unwrap_err(),
+        redis.extend("order:7", &token, LONG).await.unwrap_err(),
+        redis.release("order:7", &token).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.reply()), (ErrorKind::Conflict, Some(Reply::WrongType)), "{error}");
+    }
+    assert_eq!(
+        server.cli(&["HGETALL", "order:7"]).unwrap().lines().collect::<Vec<_>>(),
+        ["t", "text", "state", "paid"]
+    );
+    assert_eq!(server.cli(&["TTL", "order:7"]).unwrap(), "-1");
 }
