@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use tokio::time::sleep;
 
 const LOCKS: &str = "STRATA_LOCKS";
 const RESOURCE: &str = "STRATA_RESOURCE";
-/// How many runs each test makes, as `STRATA_LOCK_RUNS` says; a run is one key, two or three holders and a fault.
+/// How many runs each test makes, as `STRATA_LOCK_RUNS` says; a run is one key, two or three holders and a fault. Of
+/// faults of a server, which take seconds and which many runs share, there is one for each 50 or 100 of them.
 const RUNS: &str = "STRATA_LOCK_RUNS";
 
 /// How long anything may take on a busy machine.
@@ -42,8 +43,9 @@ fn main() -> Result<ExitCode> {
         test("without_the_fence_they_interleave_embedded", || embedded(40, false)),
         test("holders_that_stall_over_a_store_that_forgets_never_interleave_on_a_server", || served(runs(450), true)),
         test("without_the_fence_they_interleave_on_a_server", || served(40, false)),
-        test("holders_over_a_server_that_restarts_empty_never_interleave", || restarts(4, 10)),
-        test("holders_over_a_failover_never_interleave", || failovers(2, 10)),
+        test("holders_over_a_server_that_restarts_empty_never_interleave", || restarts((runs(200) / 50).max(1))),
+        test("holders_over_a_failover_never_interleave", || failovers((runs(200) / 100).max(1), true)),
+        test("without_the_fence_they_interleave_over_a_failover", || failovers(1, false)),
     ];
     Ok(libtest_mimic::run(&Arguments::from_args(), tests).exit_code())
 }
@@ -253,21 +255,22 @@ fn served(runs: usize, fenced: bool) -> Result<()> {
 
 // ---- faults of the server
 
-/// Holders that go on while `fault` happens to the server; errors of the store are part of it.
-async fn through(locks: Vec<Locks>, resource: &Resource, keys: &[String], until: Instant) -> Result<()> {
+/// Holders that go on until it is `over`; errors of the store are part of it.
+async fn through(locks: &[Locks], resource: &Resource, keys: &[String], over: &Arc<AtomicBool>) -> Result<()> {
     let mut holders = JoinSet::new();
     for key in keys {
-        for locks in &locks {
-            let (locks, resource, key) = (locks.clone(), resource.clone(), key.clone());
+        for locks in locks {
+            let (locks, resource, key, over) = (locks.clone(), resource.clone(), key.clone(), Arc::clone(over));
             holders.spawn(async move {
-                while Instant::now() < until {
+                while !over.load(Ordering::SeqCst) {
                     let ttl = Duration::from_millis(fastrand::u64(100..400));
                     let Ok(guard) = locks.acquire_within(&key, ttl, Duration::from_secs(2)).await else { continue };
                     for _ in 0..4 {
                         if guard.is_lost() {
                             break;
                         }
-                        sleep(Duration::from_millis(fastrand::u64(..40))).await;
+                        // between the look and the write: no guard can help here
+                        sleep(if fastrand::u8(..8) == 0 { ttl * 2 } else { ttl.mul_f64(fastrand::f64() / 4.0) }).await;
                         resource.write(&key, guard.fence()).await?;
                     }
                     // it may be lost by now
@@ -283,58 +286,78 @@ async fn through(locks: Vec<Locks>, resource: &Resource, keys: &[String], until:
     Ok(())
 }
 
-async fn judged(what: &str, resource: &Resource, keys: &[String]) -> Result<()> {
-    let findings = Findings::default();
-    for key in keys {
-        findings.look(resource, key).await?;
-    }
-    findings.judge(what, true)
-}
-
-fn restarts(times: usize, keys: usize) -> Result<()> {
-    let (mut server, resource) = (Server::spawn()?, Server::spawn()?);
-    let url = server.url();
+/// Holders on a store at `url`, `keys` in each round, while `fault` happens to its server; a run is a key.
+fn rounds(
+    what: &str,
+    [rounds, keys]: [usize; 2],
+    url: &str,
+    fenced: bool,
+    mut fault: impl FnMut() -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let server = Server::spawn().context("the resource needs a redis-server")?;
     runtime()?.block_on(async {
-        let resource = Resource::open(&resource.url(), true).await?;
-        let locks = vec![Locks::new(Redis::connect(&url).await?), Locks::new(Redis::connect(&url).await?).fair()];
-        let keys: Vec<String> = (0..keys).map(|i| format!("restart:{i}")).collect();
-        let end = Instant::now() + Duration::from_secs(2) * u32::try_from(times)?;
-        let faults = tokio::task::spawn_blocking(move || {
-            for _ in 0..times {
-                thread::sleep(Duration::from_millis(fastrand::u64(800..1500)));
-                server.restart()?;
+        let resource = Resource::open(&server.url(), fenced).await?;
+        let renewed = Locks::new(Redis::connect(url).await?);
+        let locks = [renewed, Locks::new(Redis::connect(url).await?).max_hold(Duration::ZERO).fair()];
+        let findings = Findings::default();
+        for round in 0..rounds {
+            let keys: Vec<String> = (0..keys).map(|i| format!("{round}:{i}")).collect();
+            let over = Arc::new(AtomicBool::new(false));
+            let flag = Arc::clone(&over);
+            let faulty = tokio::task::spawn_blocking(move || {
+                thread::sleep(Duration::from_millis(fastrand::u64(500..1500)));
+                let done = fault();
+                thread::sleep(Duration::from_secs(1));
+                flag.store(true, Ordering::SeqCst);
+                done.map(|()| fault)
+            });
+            through(&locks, &resource, &keys, &over).await?;
+            fault = faulty.await??;
+            for key in &keys {
+                findings.look(&resource, key).await?;
             }
-            anyhow::Ok(server)
-        });
-        through(locks, &resource, &keys, end).await?;
-        faults.await??;
-        judged("a server that restarts", &resource, &keys).await
+        }
+        findings.judge(what, fenced)
     })
 }
 
-fn failovers(times: usize, keys: usize) -> Result<()> {
-    let (sentinel, resource) = (Sentinel::spawn()?, Server::spawn()?);
+fn restarts(times: usize) -> Result<()> {
+    let mut server = Server::spawn()?;
+    let url = server.url();
+    rounds(&format!("{times} restarts"), [times, 10], &url, true, move || Ok(server.restart()?))
+}
+
+fn failovers(times: usize, fenced: bool) -> Result<()> {
+    let mut sentinel = Sentinel::spawn()?;
     let places: Vec<String> = sentinel.sentinels().iter().map(Server::address).collect();
     let url = format!("redis+sentinel://{}/{}", places.join(","), Sentinel::NAME);
-    runtime()?.block_on(async {
-        let resource = Resource::open(&resource.url(), true).await?;
-        let locks = vec![Locks::new(Redis::connect(&url).await?), Locks::new(Redis::connect(&url).await?).fair()];
-        let keys: Vec<String> = (0..keys).map(|i| format!("failover:{i}")).collect();
-        let end = Instant::now() + Duration::from_secs(6) * u32::try_from(times)?;
-        let faults = tokio::task::spawn_blocking(move || {
-            let mut sentinel = sentinel;
-            for _ in 0..times {
-                thread::sleep(Duration::from_millis(fastrand::u64(500..1500)));
-                let primary = sentinel.primary()?;
-                sentinel.servers_mut()[primary].kill();
-                sentinel.await_primary_other_than(primary)?;
-            }
-            anyhow::Ok(sentinel)
-        });
-        through(locks, &resource, &keys, end).await?;
-        faults.await??;
-        judged("failovers", &resource, &keys).await
+    let mut dead: Option<usize> = None;
+    rounds(&format!("{times} failovers"), [times, 25], &url, fenced, move || {
+        let primary = sentinel.primary()?;
+        if let Some(dead) = dead {
+            // who would replace the primary has its data
+            sentinel.servers_mut()[dead].restart()?;
+            in_sync(sentinel.servers(), primary)?;
+        }
+        sentinel.servers_mut()[primary].kill();
+        sentinel.await_primary_other_than(primary)?;
+        dead = Some(primary);
+        Ok(())
     })
+}
+
+/// Waits until all but `primary` are its replicas and have its data.
+fn in_sync(servers: &[Server], primary: usize) -> Result<()> {
+    let begun = Instant::now();
+    let port = format!("master_port:{}", servers[primary].port());
+    for replica in servers.iter().enumerate().filter_map(|(i, server)| (i != primary).then_some(server)) {
+        let synced = |said: &str| said.contains(&port) && said.contains("master_link_status:up");
+        while !replica.cli(&["INFO", "replication"]).is_ok_and(|said| synced(&said)) {
+            ensure!(begun.elapsed() < PATIENCE, "a server that came back did not become a replica");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
 }
 
 // ---- holders that are processes

@@ -56,7 +56,7 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Decoders of bytes and text from outside under a coverage-guided fuzzer
     Fuzz(fuzz::Fuzz),
-    /// The servers that this machine has, each under the conformance suite
+    /// The servers that this machine has, each under the conformance suite and that of the recipes
     Servers(makes::Servers),
     /// Who may import what, by dependency tree and by source
     Imports,

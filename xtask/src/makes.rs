@@ -1,4 +1,4 @@
-//! `cargo xtask servers`: the servers that this machine has, each under the conformance suite.
+//! `cargo xtask servers`: the servers that this machine has, each under the suites.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,8 +19,20 @@ const MORE: &str = "STRATA_SERVERS";
 const PROGRAMS: &[&str] = &["redis-server", "valkey-server", "keydb-server", "redict-server", "dragonfly"];
 /// Where they are put by hand, beside the path.
 const PLACES: &[&str] = &["/usr/local/bin", "/usr/local/sbin", "/opt/redis/bin", "/opt/valkey/bin", "/snap/bin"];
-/// The conformance suite over every backend and wrapper; the Redis backend's own tests.
-const SUITES: &[&[&str]] = &[&["strata-tests", "--test", "conformance"], &["cache-redis", "--all-features", "--lib"]];
+/// Tests that a server has to pass: a column of the table.
+struct Suite {
+    name: &'static str,
+    package: &'static [&'static str],
+    /// For `--deep` only.
+    deep: bool,
+}
+
+const SUITES: &[Suite] = &[
+    Suite { name: "conformance", package: &["strata-tests", "--test", "conformance"], deep: false },
+    Suite { name: "recipes", package: &["strata-tests", "--test", "recipes"], deep: false },
+    Suite { name: "locks", package: &["strata-tests", "--test", "locks"], deep: true },
+    Suite { name: "backend", package: &["cache-redis", "--all-features", "--lib"], deep: true },
+];
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Which servers.
@@ -32,7 +44,7 @@ pub(crate) struct Servers {
     /// Only list them
     #[arg(long)]
     list: bool,
-    /// The Redis backend's own tests too
+    /// Locks under faults and the Redis backend's own tests too
     #[arg(long)]
     deep: bool,
 }
@@ -49,6 +61,7 @@ pub(crate) fn command(workspace: &Workspace, servers: &Servers) -> Result<bool> 
     if found.is_empty() {
         bail!("no server found; put one on the path, name it with --server, or set {MORE}");
     }
+    let suites: Vec<&Suite> = SUITES.iter().filter(|suite| servers.deep || !suite.deep).collect();
     let mut rows = Vec::new();
     for binary in found {
         let version = version(&binary);
@@ -57,29 +70,36 @@ pub(crate) fn command(workspace: &Workspace, servers: &Servers) -> Result<bool> 
         if servers.list {
             continue;
         }
-        let mut tally = Tally::default();
-        let suites = SUITES.iter().take(if servers.deep { 2 } else { 1 });
-        for suite in suites {
-            let mut one = Tally::default();
-            let test = [&["test", "--locked", "--no-fail-fast", "--package"], *suite].concat();
+        let mut tallies = Vec::new();
+        for suite in &suites {
+            let mut tally = Tally::default();
+            let test = [&["test", "--locked", "--no-fail-fast", "--package"], suite.package].concat();
             let ended = workspace.cargo(&test).env(SERVER, &path).for_at_most(LIMIT).lines(|line| {
                 if line.contains("FAILED") || line.starts_with("Error") || line.starts_with("test result") {
                     println!("{line}");
                 }
-                one.line(line);
+                tally.line(line);
             })?;
-            one.end(ended);
-            tally.add(&one);
+            tally.end(ended);
+            tallies.push(tally);
         }
-        rows.push((version, tally, path));
+        rows.push((version, tallies, path));
     }
-    if !rows.is_empty() {
-        println!("\n{:<20} {:>7} {:>7} {:>7}  binary", "server", "passed", "failed", "ignored");
+    if rows.is_empty() {
+        return Ok(servers.list);
     }
-    for (version, tally, path) in &rows {
-        println!("{version:<20} {:>7} {:>7} {:>7}  {path}", tally.passed(), tally.failed(), tally.ignored());
+    println!("\npassed / failed / ignored, which have no meaning for their backend, whatever the server:");
+    let heads: String = suites.iter().map(|suite| format!(" {:>16}", suite.name)).collect();
+    println!("{:<20}{heads}  binary", "server");
+    for (version, tallies, path) in &rows {
+        let cells: String = tallies.iter().map(|tally| format!(" {:>16}", cell(tally))).collect();
+        println!("{version:<20}{cells}  {path}");
     }
-    Ok(rows.iter().all(|(_, tally, _)| tally.failed() == 0 && tally.passed() > 0))
+    Ok(rows.iter().flat_map(|(_, tallies, _)| tallies).all(|tally| tally.failed() == 0 && tally.passed() > 0))
+}
+
+fn cell(tally: &Tally) -> String {
+    format!("{} / {} / {}", tally.passed(), tally.failed(), tally.ignored())
 }
 
 /// Those that are named, which have to be there.
