@@ -160,3 +160,47 @@ async fn without_a_far_store_there_is_nothing_to_write_to() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains("without a far store") && error.message().contains("no key"), "{error}");
 }
+
+/// G2: the call that set it has returned. What the far store holds is older, and is not for this process until it can be
+/// told: which it can't here.
+#[tokio::test]
+async fn a_background_write_that_fails_never_shows_its_process_what_it_replaced() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let cache = names(&tiered);
+    for key in ["read", "loaded", "batch", "asked"] {
+        cache.set(key, "old".into()).await.unwrap();
+    }
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    // one fails as a write, the rest as attempts of the recovery
+    far.fail_next_of(Op::Change, u64::MAX, ErrorKind::TooLarge);
+    for key in ["read", "loaded", "batch", "asked"] {
+        cache.set(key, "new".into()).await.unwrap();
+    }
+    eventually("they failed", async || tiered.metrics().get(Metric::BackgroundWriteFailed) == 4).await;
+    for _ in 0..3 {
+        assert_eq!(cache.get("read").await.unwrap(), None);
+        assert_eq!(*cache.get_or_load("loaded", || ok("new")).await.unwrap(), "new");
+        assert!(cache.get_many(&["batch"]).await[0].as_ref().unwrap().is_none());
+        assert_eq!(cache.with(Consistency::Fresh).get("asked").await.unwrap(), None);
+    }
+    far.calm();
+    cache.set("read", "newer".into()).await.unwrap();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    assert_eq!(*cache.get("read").await.unwrap().unwrap(), "newer", "its own write is not barred");
+}
+
+/// The same for a change in the foreground, whose caller was told.
+#[tokio::test]
+async fn an_invalidation_that_fails_ends_the_old_value_for_its_process() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND).build().await.unwrap();
+    let cache = names(&tiered);
+    cache.set("k", "old".into()).await.unwrap();
+    far.fail_next_of(Op::Change, u64::MAX, ErrorKind::TooLarge);
+    cache.invalidate("k").await.unwrap_err();
+    assert_eq!(cache.get("k").await.unwrap(), None);
+    assert_eq!(names(&node(&memory).await).get("k").await.unwrap(), None, "what is refused is removed");
+}

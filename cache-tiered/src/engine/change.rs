@@ -63,6 +63,9 @@ impl Engine {
         let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();
         let run = self.track(line).run();
         let kind = Kind::of(&change);
+        // it leaves nothing older than itself
+        let replaces = matches!(change, Change::Delete | Change::Put { .. } | Change::Hold { .. });
+        let floors: Vec<Option<u64>> = keys.iter().map(|at| self.floors.of(&at.near)).collect();
         let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
         match answer {
             Ok(applied) if applied == UNCHANGED && kind != Kind::Always => Ok(applied),
@@ -71,20 +74,26 @@ impl Engine {
                 for at in keys.iter().filter(|_| purges) {
                     self.purge(&at.near, Cause::Own);
                 }
+                for (at, floor) in keys.iter().zip(floors).filter(|_| replaces) {
+                    self.floors.lift(&at.near, floor);
+                }
                 self.mark(line, applied.n);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
                 self.remember(line, &far_keys, run);
                 Ok(applied)
             }
             Err(error) => {
-                let mut recovery = self.recovery(line);
                 for at in keys {
-                    self.purge(&at.near, Cause::Own);
                     if kind != Kind::IfSeen {
-                        recovery.keep(&at.far);
+                        // until the far store is told, what it holds is not for us
+                        self.raise_floor(&at.near);
                     }
+                    self.purge(&at.near, Cause::Own);
                 }
-                drop(recovery);
+                if kind != Kind::IfSeen {
+                    let mut recovery = self.recovery(line);
+                    keys.iter().for_each(|at| recovery.keep(&at.far));
+                }
                 if kind != Kind::IfSeen {
                     self.counters.add(Metric::InvalidationPending, keys.len() as u64);
                 }
@@ -148,6 +157,14 @@ impl Engine {
             fallback.confirm(held.epoch(), held.confirmed());
             near.put(&at.near, fallback);
         }
+    }
+
+    /// Frames loaded before now are not to be served by this process: it returned what is newer without the far store's
+    /// word, or changed the key without it.
+    pub(crate) fn raise_floor(&self, near_key: &Arc<str>) {
+        let now = self.time.ms(&self.clock, self.clock.now());
+        let error = u64::try_from(self.beat_span().as_millis()).unwrap_or(u64::MAX);
+        self.floors.raise(near_key, now.saturating_add(error));
     }
 
     /// Numbers a change that no store numbers.

@@ -147,9 +147,9 @@ impl LoadTask {
             }
             _ => return Ok(None),
         }
-        let Some(_alone) = self.alone_among_processes(far).await else { return Ok(None) };
+        let Some(alone) = self.alone_among_processes(far).await else { return Ok(None) };
         let s0 = engine.s0();
-        let loaded = self.produce_over(loader, Some(Arc::clone(old))).await?;
+        let loaded = self.renewing(far, &alone, self.produce_over(loader, Some(Arc::clone(old)))).await?;
         if !loaded.0.store {
             return Ok(None);
         }
@@ -166,8 +166,7 @@ impl LoadTask {
         let engine = &self.engine;
         let at = Where { far: engine.names.refresh_key(&self.at)?, ..self.at.clone() };
         let held = Held::new(Arc::clone(engine), at, Stamp::random());
-        let span = self.space.policy.timeouts.hard;
-        let lease = far.leases().lease(held.claim().key, held.token, span);
+        let lease = far.leases().lease(held.claim().key, held.token, engine.options.lease);
         match far.call(&engine.clock, &engine.counters, lease).await {
             Ok(cache_core::Lease::Granted) => Some(held),
             Ok(_) => {

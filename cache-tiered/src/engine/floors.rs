@@ -1,4 +1,5 @@
-//! What this process returned without the far store's word, so that values don't go backwards when it comes back.
+//! What this process returned, or changed, without the far store's word, so that values don't go backwards when it comes
+//! back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,9 @@ use cache_core::Header;
 /// The most keys remembered one by one; past it one floor holds for all.
 const MOST: usize = 10_000;
 
-/// For keys that were loaded while the far store could not be asked: the server's time at the end of the load. A frame
-/// whose own load began before that may be older than what callers were given, and is not served.
+/// For keys that were loaded while the far store could not be asked: the server's time at the end of the load. For keys
+/// whose change it did not acknowledge: the time at which that was known. A frame whose own load began before that may be
+/// older than what callers were given, or gave, and is not served.
 ///
 /// This is the one place where moments of two processes are compared. Both are estimates of the server's clock, each
 /// off by at most half of a beat's longest round trip, which the caller adds. An error costs a load, never a value.
@@ -27,7 +29,7 @@ struct Kept {
 }
 
 impl Floors {
-    /// Remembers that `key` was loaded by `until_ms`.
+    /// Remembers that `key` was loaded or changed by `until_ms`.
     pub(crate) fn raise(&self, key: &Arc<str>, until_ms: u64) {
         let mut kept = self.lock();
         if kept.keys.len() >= MOST && !kept.keys.contains_key(key) {
@@ -48,13 +50,24 @@ impl Floors {
         header.created.saturating_sub(u64::from(header.load_ms)) >= floor
     }
 
-    /// Forgets a key: the far store took a value that was loaded after its floor.
-    pub(crate) fn clear(&self, key: &str) {
+    /// The floor of a key that has one of its own.
+    pub(crate) fn of(&self, key: &str) -> Option<u64> {
         if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lock().keys.get(key).copied()
+    }
+
+    /// Forgets the floor that a key had when a load or a change began that the far store took. One that was raised since
+    /// speaks of what may be newer, and stays.
+    pub(crate) fn lift(&self, key: &str, had: Option<u64>) {
+        if had.is_none() {
             return;
         }
         let mut kept = self.lock();
-        kept.keys.remove(key);
+        if kept.keys.get(key).copied() == had {
+            kept.keys.remove(key);
+        }
         if kept.keys.is_empty() && kept.all == 0 {
             self.any.store(false, Ordering::Release);
         }
@@ -83,8 +96,23 @@ mod tests {
         assert!(!floors.admits("k", &loaded(90, 120)), "its load began before");
         assert!(floors.admits("k", &loaded(100, 120)));
         assert!(floors.admits("other", &loaded(0, 1)));
-        floors.clear("k");
+        floors.lift("k", floors.of("k"));
         assert!(floors.admits("k", &loaded(0, 1)));
+    }
+
+    #[test]
+    fn what_began_before_a_floor_was_raised_does_not_lift_it() {
+        let floors = Floors::default();
+        let none = floors.of("k");
+        floors.raise(&"k".into(), 100);
+        let first = floors.of("k");
+        floors.raise(&"k".into(), 120);
+        for had in [none, first] {
+            floors.lift("k", had);
+            assert_eq!(floors.of("k"), Some(120));
+        }
+        floors.lift("k", Some(120));
+        assert_eq!(floors.of("k"), None);
     }
 
     #[test]

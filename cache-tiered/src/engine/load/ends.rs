@@ -31,7 +31,7 @@ impl LoadTask {
     /// The end of a load while cut off.
     pub(crate) fn loaded_cut_off(&self, (produced, took): (Produced, Duration), s0: u64) -> Served {
         let ((entry, store), _, _) = self.entry(produced, Stamp::random(), s0, took);
-        self.raise_floor();
+        self.engine.raise_floor(&self.at.near);
         if store {
             self.engine.conclude_unconfirmed(&self.at, &self.flight, &entry, &self.space.policy);
         } else {
@@ -67,7 +67,7 @@ impl LoadTask {
         match answer {
             Ok(true) => {
                 held.over();
-                engine.floors.clear(&self.at.near);
+                engine.floors.lift(&self.at.near, self.floor);
                 engine.counters.count(Metric::Filled);
                 Ok(self.serve(entry, Tier::Origin))
             }
@@ -78,7 +78,7 @@ impl LoadTask {
             }
             // whether it was stored is unknown; if it was, that was legal
             Err(_) => {
-                self.raise_floor();
+                self.engine.raise_floor(&self.at.near);
                 Ok(self.bare(entry))
             }
         }
@@ -88,7 +88,7 @@ impl LoadTask {
     pub(crate) fn unstored(&self, entry: Arc<Entry>) -> Served {
         if self.flight.fallback().is_some() {
             // what the far store still holds is older
-            self.raise_floor();
+            self.engine.raise_floor(&self.at.near);
         }
         self.bare(entry)
     }
@@ -138,7 +138,7 @@ impl LoadTask {
                 break;
             }
         }
-        self.raise_floor();
+        self.engine.raise_floor(&self.at.near);
         engine.conclude_bare(&self.at, &self.flight, &own);
         let freshness = Freshness::Stale(StaleReason::Contended);
         Ok(Served { entry: own, tier: Tier::Origin, freshness })
@@ -161,14 +161,6 @@ impl LoadTask {
     pub(crate) fn serve(&self, entry: Arc<Entry>, tier: Tier) -> Served {
         self.engine.conclude(&self.at, &self.flight, &entry, &self.space.policy);
         Served::fresh(entry, tier)
-    }
-
-    /// What was loaded is returned without the far store's word: frames loaded before it are not to be served later.
-    fn raise_floor(&self) {
-        let engine = &self.engine;
-        let now = engine.time.ms(&engine.clock, engine.clock.now());
-        let error = u64::try_from(engine.beat_span().as_millis()).unwrap_or(u64::MAX);
-        engine.floors.raise(&self.at.near, now.saturating_add(error));
     }
 
     /// What was produced, as an entry (and whether to keep it), its frame and its ttl.

@@ -38,6 +38,8 @@ pub(crate) struct LoadTask {
     pub(crate) at: Where,
     pub(crate) flight: Arc<Flight>,
     pub(crate) space: Arc<Space>,
+    /// The key's floor as the load began.
+    pub(super) floor: Option<u64>,
     ended: bool,
     /// Whether its failure is noted.
     noted: AtomicBool,
@@ -46,10 +48,11 @@ pub(crate) struct LoadTask {
 
 impl LoadTask {
     pub(crate) fn new(engine: &Arc<Engine>, at: Where, flight: Arc<Flight>, space: &Arc<Space>) -> Self {
-        let shift = engine.work.begin();
+        let (shift, floor) = (engine.work.begin(), engine.floors.of(&at.near));
         Self {
             engine: Arc::clone(engine),
             at,
+            floor,
             flight,
             space: Arc::clone(space),
             ended: false,
@@ -263,7 +266,7 @@ impl LoadTask {
     }
 
     /// Runs `load`, renewing the lease at a third of its span.
-    async fn renewing<T>(&self, far: &Far, held: &Held, load: impl Future<Output = T>) -> T {
+    pub(crate) async fn renewing<T>(&self, far: &Far, held: &Held, load: impl Future<Output = T>) -> T {
         let engine = &self.engine;
         let span = engine.options.lease;
         tokio::pin!(load);
@@ -271,7 +274,7 @@ impl LoadTask {
             match tokio::time::timeout(span / 3, &mut load).await {
                 Ok(done) => return done,
                 Err(_) => {
-                    let renew = far.leases().renew(&self.at.far, held.token, span);
+                    let renew = far.leases().renew(held.claim().key, held.token, span);
                     // lost or unanswered: the fill will be refused, the load still serves its callers
                     let _ = tokio::select! {
                         biased;

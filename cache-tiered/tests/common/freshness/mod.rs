@@ -58,6 +58,7 @@ macro_rules! freshness_scenarios {
             conditional::a_call_may_change_its_policy;
             refresh::nobody_waits_for_a_refresh;
             refresh::a_fleet_refreshes_once;
+            refresh::a_refresh_renews_its_lease_for_as_long_as_it_runs;
             refresh::what_was_invalidated_during_a_refresh_is_not_stored;
             refresh::a_refresh_does_not_overwrite_what_others_stored_meanwhile;
             refresh::a_failed_refresh_leaves_the_value_as_it_is;

@@ -1,8 +1,8 @@
 //! Values loaded again while they are fresh.
 
-use cache_core::Header;
 use cache_core::observe::Metric;
-use cache_tiered::{Backoff, Freshness};
+use cache_core::{Header, memory::LocalMemory};
+use cache_tiered::{Backoff, Freshness, Tiered};
 
 use super::super::eventually;
 use super::{Duration, Far, LONG, Now, Origin, Policy, cache, node};
@@ -68,6 +68,35 @@ pub(crate) async fn a_fleet_refreshes_once(far: impl Far) {
         all
     })
     .await;
+}
+
+/// A short lease frees what a dead process had begun to refresh; a long refresh keeps it all the same.
+pub(crate) async fn a_refresh_renews_its_lease_for_as_long_as_it_runs(far: impl Far) {
+    let lease = Duration::from_millis(300);
+    let store = far.connect().await;
+    let origin = Origin::says("old");
+    let mut fleet = Vec::new();
+    for _ in 0..2 {
+        let builder = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.connect().await).lease(lease);
+        fleet.push(cache(&builder.build().await.unwrap(), ahead()));
+    }
+    for cache in &fleet {
+        assert_eq!(origin.read(cache).await, "old");
+    }
+    until_due().await;
+    origin.now(Now::Hang);
+    assert_eq!(origin.read(&fleet[0]).await, "old");
+    eventually("the refresh has begun", async || origin.calls() == 2).await;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < lease * 5 {
+        assert_eq!(origin.read(&fleet[1]).await, "old");
+        tokio::time::sleep(lease / 20).await;
+    }
+    assert!(store.exists("strata:r:names:k").await.unwrap(), "the right to refresh is held");
+    assert_eq!(origin.calls(), 2, "and nobody else has it");
+    origin.say("new");
+    eventually("the new value is served", async || origin.read(&fleet[1]).await == "new").await;
+    eventually("the right is given back", async || !store.exists("strata:r:names:k").await.unwrap()).await;
 }
 
 /// R6, I1: redcache and bentocache store what they read before the invalidation.
