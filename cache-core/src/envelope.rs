@@ -8,7 +8,7 @@
 //! | 0 | magic `0xC7` |
 //! | 1 | format, 1 |
 //! | 2 | state: `V` value, `N` negative, `L` lease, `S` stale, `T` tombstone |
-//! | 3 | flags: 1 compressed, 2 has tags, 4 waiter, 8 sealed, 16 negative, 32 refreshed, 64 notes |
+//! | 3 | flags: 1 compressed, 2 has tags, 4 waiter, 8 sealed, 16 negative, 32 refreshed, 64 notes, 128 far only |
 //! | 4 u32 | codec and schema id |
 //! | 8 u64 | stamp: random, unique per fill; the token in a lease |
 //! | 16 u64 | s0: the sequence number applied when the load began |
@@ -116,6 +116,8 @@ pub mod flag {
     pub const REFRESHED: u8 = 32;
     /// What the origin said beside the value, its etag and time, stands before the payload.
     pub const NOTES: u8 = 64;
+    /// The loader said that near stores are not to keep it.
+    pub const FAR_ONLY: u8 = 128;
 }
 
 /// The fixed header of a frame.

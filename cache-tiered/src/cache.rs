@@ -417,7 +417,7 @@ impl<V: Send + Sync + 'static> Reader<V> {
 
     /// As [`encode`](Self::encode), for a loader that was shown `old` and may say that it still stands.
     pub(crate) fn encode_over(&self, loaded: Loaded<V>, old: Option<&Entry>) -> Result<Produced> {
-        let Loaded { value, ttl, tags, row, store, notes, unchanged } = loaded;
+        let Loaded { value, ttl, tags, row, store, notes, unchanged, far_only } = loaded;
         let tags = Tags::new(tags)?;
         if unchanged {
             let Some(old) = old.filter(|old| !old.header().is_negative()) else {
@@ -430,14 +430,15 @@ impl<V: Send + Sync + 'static> Reader<V> {
             let tags = if tags.as_slice().is_empty() { old.to_frame().tags } else { tags };
             let row = if row == 0 { old.header().row } else { row };
             let decoded = old.decoded::<V>().map(|value| value as _);
-            return self.noted(
-                Produced { payload: Some(payload), decoded, codec: self.id, ttl, tags, row, store, noted: false },
-                &notes,
-            );
+            let far_only = far_only || old.header().flags & flag::FAR_ONLY != 0;
+            let payload = Some(payload);
+            let produced = Produced { payload, decoded, codec: self.id, ttl, tags, row, store, noted: false, far_only };
+            return self.noted(produced, &notes);
         }
         let payload = value.as_ref().map(|value| self.codec.encode(value)).transpose()?;
         let decoded = value.map(|value| Arc::new(value) as _);
-        self.noted(Produced { payload, decoded, codec: self.id, ttl, tags, row, store, noted: false }, &notes)
+        let produced = Produced { payload, decoded, codec: self.id, ttl, tags, row, store, noted: false, far_only };
+        self.noted(produced, &notes)
     }
 
     fn noted(&self, mut produced: Produced, notes: &Notes) -> Result<Produced> {

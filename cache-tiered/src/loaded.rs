@@ -25,12 +25,13 @@ pub struct Loaded<V> {
     pub(crate) store: bool,
     pub(crate) notes: Notes,
     pub(crate) unchanged: bool,
+    pub(crate) far_only: bool,
 }
 
 impl<V> Loaded<V> {
     const fn new(value: Option<V>) -> Self {
         let notes = Notes { etag: None, last_modified: None };
-        Self { value, ttl: None, tags: Vec::new(), row: 0, store: true, notes, unchanged: false }
+        Self { value, ttl: None, tags: Vec::new(), row: 0, store: true, notes, unchanged: false, far_only: false }
     }
 
     /// The value that the loader was shown still stands, with its tags, row, etag and time where none are named anew: it
@@ -82,6 +83,15 @@ impl<V> Loaded<V> {
         self
     }
 
+    /// Kept in the far store only, by every process: for a value that is not worth its room near, such as a large one that
+    /// is seldom asked for. Without a far store it is kept nowhere.
+    ///
+    /// What the loader says of one value; [`Policy::near_max`](crate::Policy::near_max) says it of all that are large.
+    pub const fn far_only(mut self) -> Self {
+        self.far_only = true;
+        self
+    }
+
     /// For the callers of this load only: stored nowhere.
     pub const fn unstored(mut self) -> Self {
         self.store = false;
@@ -117,6 +127,8 @@ pub(crate) struct Produced {
     pub(crate) store: bool,
     /// Whether notes stand before the payload.
     pub(crate) noted: bool,
+    /// Whether near stores are not to keep it.
+    pub(crate) far_only: bool,
 }
 
 impl fmt::Debug for Produced {

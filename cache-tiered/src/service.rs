@@ -82,6 +82,7 @@ impl CacheService for Tiered {
             row: 0,
             store: true,
             noted: false,
+            far_only: false,
         };
         let applied = self.engine().put(at, produced, &SPACE.policy).await?;
         if applied.stored {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::{Clock, ManualClock, memory::LocalMemory};
-use cache_tiered::{Cache, Freshness, Policy, Refresh, StaleReason, Tiered};
+use cache_tiered::{Cache, Freshness, Loaded, Policy, Refresh, StaleReason, Tier, Tiered};
 use common::eventually;
 use common::freshness::{Now, Origin, cache};
 
@@ -109,4 +109,18 @@ async fn a_read_makes_the_ttl_count_anew_embedded() {
     }
     hand.advance(TTL);
     assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_not_for_the_near_store_is_kept_nowhere_embedded() {
+    let (_, tiered, cache) = embedded(fresh_for_ttl().near_max(1000)).await;
+    let load = || async { Ok::<_, std::io::Error>(Loaded::value("v".to_owned()).far_only()) };
+    for _ in 0..2 {
+        assert_eq!(cache.load_with("k", load).await.unwrap().tier, Tier::Origin);
+    }
+    cache.set("k", "small".into()).await.unwrap();
+    assert!(cache.get("k").await.unwrap().is_some());
+    cache.set("k", "x".repeat(1000)).await.unwrap();
+    assert!(cache.get("k").await.unwrap().is_none(), "too large by its policy, and the old one is gone");
+    assert_eq!(tiered.in_flight(), 0);
 }

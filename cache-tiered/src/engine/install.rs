@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache_core::envelope::flag;
 use cache_core::observe::Metric;
 use cache_core::{Entry, Frame, Tick};
 
@@ -23,7 +24,7 @@ impl Engine {
     /// An entry past its deadline is installed as a fallback.
     pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let now = self.clock.now();
-        let keeps = entry.weight(at.near.len()) <= policy.near_max && now < entry.kept();
+        let keeps = fits_near(at, entry, policy) && now < entry.kept();
         // a write that is on its way is newer
         let keeps = keeps && self.written(&at.near).is_none();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
@@ -75,7 +76,7 @@ impl Engine {
     /// Ends a flight that loaded while the far store could not be asked: the entry may be served for the outage
     /// window, marked, and belongs to no epoch.
     pub(crate) fn conclude_unconfirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
-        let keeps = entry.weight(at.near.len()) <= policy.near_max && !self.options.outage.is_zero();
+        let keeps = fits_near(at, entry, policy) && !self.options.outage.is_zero();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };
@@ -164,4 +165,9 @@ impl Engine {
         // beyond it the tags' generations are forgotten
         ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl))
     }
+}
+
+/// Whether an entry is for near stores: small enough, and its loader did not say otherwise.
+pub(super) fn fits_near(at: &Where, entry: &Entry, policy: &Policy) -> bool {
+    entry.weight(at.near.len()) <= policy.near_max && entry.header().flags & flag::FAR_ONLY == 0
 }

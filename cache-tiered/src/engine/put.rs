@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::{Applied, Change, Frame, Header, Result, Stamp, State, check_value, envelope};
 
+use super::install::fits_near;
 use super::{Engine, Where};
 use crate::loaded::{Decoded, Produced};
 use crate::policy::Policy;
@@ -76,7 +77,11 @@ impl Engine {
                 entry.remember(decoded);
             }
             entry.confirm(self.epoch(at.line), now);
-            near.put(&at.near, entry);
+            if fits_near(at, &entry, policy) {
+                near.put(&at.near, entry);
+            } else {
+                near.remove(&at.near);
+            }
         }
         Applied { n: self.number(), stored: true, removed: 0 }
     }
@@ -107,7 +112,7 @@ impl Engine {
                 (true, _) => envelope::flag::NEGATIVE,
                 (false, true) => envelope::flag::NOTES,
                 (false, false) => 0,
-            },
+            } | if produced.far_only { envelope::flag::FAR_ONLY } else { 0 },
             codec: produced.codec,
             stamp,
             s0,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::future_not_send, reason = "a scenario stays in the thread of its test")]
 
+pub(crate) mod adaptive;
 pub(crate) mod backoff;
 pub(crate) mod conditional;
 pub(crate) mod fail_safe;
@@ -49,6 +50,8 @@ macro_rules! freshness_scenarios {
             fail_safe::a_load_in_the_background_does_not_overwrite_what_was_set_meanwhile;
             fail_safe::a_hung_load_gives_up_its_key_at_the_deadline;
             fail_safe::a_failed_load_leaves_no_lease;
+            adaptive::a_loader_keeps_a_value_out_of_every_near_store;
+            adaptive::a_loader_chooses_the_ttl_and_the_tags_from_the_value;
             backoff::callers_of_a_failing_origin_cost_one_call_a_pause;
             backoff::a_change_of_the_key_ends_the_pause;
             backoff::what_another_process_stored_is_found_in_the_pause;
