@@ -49,7 +49,8 @@ impl TieredBuilder {
         self
     }
 
-    /// A store in process memory that other caches of the process use too: one budget for all.
+    /// A store in process memory that other caches of the process use too: one budget for all. They share no entries,
+    /// whatever their namespaces.
     pub fn shared_near(mut self, near: Arc<dyn LocalStore>) -> Self {
         self.near = Some(near);
         self

@@ -481,7 +481,7 @@ impl<V, K: ?Sized> Clone for Cache<V, K> {
 impl<V, K: ?Sized> fmt::Debug for Cache<V, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("prefix", &self.prefix)
+            .field("prefix", &self.tiered.engine().names.shared(&self.prefix))
             .field("policy", &self.space.policy)
             .finish_non_exhaustive()
     }

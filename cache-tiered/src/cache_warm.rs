@@ -113,7 +113,11 @@ where
         }
         let heat = engine.monitor.as_ref().map(|monitor| monitor.heat()).unwrap_or_default();
         held.sort_by_cached_key(|(key, created)| Reverse((heat.get(key.as_str()).copied().unwrap_or(0), *created)));
-        key_list::write(&self.prefix, held.iter().take(most).map(|(key, _)| key.as_str()))
+        key_list::write(
+            &engine.names.shared(&self.prefix),
+            &self.prefix,
+            held.iter().take(most).map(|(key, _)| key.as_str()),
+        )
     }
 
     /// Fetches the keys that another process [exported](Self::export), as [`warm_up`](Self::warm_up) does: from the far
@@ -129,7 +133,7 @@ where
             let text = "an import fetches values from the far store into the near one; give the cache both";
             return Err(Error::new(ErrorKind::Config, text).with_operation("import"));
         }
-        let texts = key_list::read(&self.prefix, bytes)?;
+        let texts = key_list::read(&engine.names.shared(&self.prefix), &self.prefix, bytes)?;
         let mut warmed = Warmed::default();
         self.fetch(&texts, &mut warmed).await;
         Ok(warmed)

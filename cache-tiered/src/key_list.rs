@@ -8,13 +8,14 @@ const MAGIC: &[u8; 8] = b"strata\0\x01";
 /// The longest list that is written, in bytes.
 const LONGEST: usize = 64 << 20;
 
-/// Writes the list of `keys`, which all begin with `prefix`, in their order; keys beyond 64 MiB are left out.
+/// Writes the list of `keys` of the key space `space`, which all begin with `prefix`, in their order; keys beyond 64 MiB
+/// are left out.
 ///
-/// Form: magic; the prefix and each key without it, as a little-endian `u16` length and that many bytes; FNV-1a (64 bits)
-/// of all that.
-pub(crate) fn write<'a>(prefix: &str, keys: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+/// Form: magic; the space and each key without its prefix, as a little-endian `u16` length and that many bytes; FNV-1a
+/// (64 bits) of all that.
+pub(crate) fn write<'a>(space: &str, prefix: &str, keys: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    push(&mut out, prefix);
+    push(&mut out, space);
     for key in keys {
         if out.len() + key.len() > LONGEST {
             break;
@@ -36,8 +37,8 @@ fn push(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Reads a list that was written with the same `prefix`: the keys, prefix included.
-pub(crate) fn read(prefix: &str, bytes: &[u8]) -> Result<Vec<String>> {
+/// Reads a list that was written for the same `space`: the keys, with `prefix` before each.
+pub(crate) fn read(space: &str, prefix: &str, bytes: &[u8]) -> Result<Vec<String>> {
     let body = bytes.strip_prefix(MAGIC.as_slice()).ok_or_else(|| {
         let newer = bytes.get(..MAGIC.len() - 1) == MAGIC.get(..MAGIC.len() - 1);
         bad(if newer { "is of a version that is not known" } else { "is none, or was cut" })
@@ -46,8 +47,8 @@ pub(crate) fn read(prefix: &str, bytes: &[u8]) -> Result<Vec<String>> {
     if fnv(bytes.get(..bytes.len() - sum.len()).unwrap_or_default()) != u64::from_le_bytes(*sum) {
         return Err(bad("was cut or changed"));
     }
-    let (space, mut rest) = take(body)?;
-    if space != prefix {
+    let (written, mut rest) = take(body)?;
+    if written != space {
         return Err(bad("is of another namespace or key space"));
     }
     let mut keys = Vec::new();
@@ -84,28 +85,28 @@ mod tests {
 
     #[test]
     fn a_list_comes_back_in_its_order() {
-        let keys = ["ns:s:b", "ns:s:a", "ns:s:", "ns:s:b"];
-        assert_eq!(read("ns:s:", &write("ns:s:", keys)).unwrap(), keys);
-        assert!(read("ns:s:", &write("ns:s:", [])).unwrap().is_empty());
-        assert_eq!(read("ns:s:", &write("ns:s:", ["ns:t:a"])).unwrap(), Vec::<String>::new(), "another space's key");
+        let keys = ["1:b", "1:a", "1:", "1:b"];
+        assert_eq!(read("ns:s:", "2:", &write("ns:s:", "1:", keys)).unwrap(), ["2:b", "2:a", "2:", "2:b"]);
+        assert!(read("ns:s:", "1:", &write("ns:s:", "1:", [])).unwrap().is_empty());
+        assert!(read("ns:s:", "1:", &write("ns:s:", "1:", ["3:a"])).unwrap().is_empty(), "another space's key");
     }
 
     #[test]
     fn a_foreign_list_is_refused() {
-        let list = write("ns:s:", ["ns:s:a", "ns:s:b"]);
-        let said = |prefix: &str, bytes: &[u8]| read(prefix, bytes).unwrap_err().message().to_owned();
+        let list = write("ns:s:", "1:", ["1:a", "1:b"]);
+        let said = |space: &str, bytes: &[u8]| read(space, "1:", bytes).unwrap_err().message().to_owned();
         assert!(said("ns:t:", &list).contains("another"));
         let mut newer = list.clone();
         newer[7] += 1;
         assert!(said("ns:s:", &newer).contains("version"));
         assert!(said("ns:s:", b"").contains("none"));
         for len in 0..list.len() {
-            assert!(read("ns:s:", &list[..len]).is_err(), "cut to {len} bytes");
+            assert!(read("ns:s:", "1:", &list[..len]).is_err(), "cut to {len} bytes");
         }
         for at in 0..list.len() {
             let mut flipped = list.clone();
             flipped[at] ^= 1;
-            assert!(read("ns:s:", &flipped).is_err(), "byte {at} flipped");
+            assert!(read("ns:s:", "1:", &flipped).is_err(), "byte {at} flipped");
         }
     }
 
@@ -116,7 +117,7 @@ mod tests {
                 bytes.splice(..0, *MAGIC);
                 bytes.extend(fnv(&bytes).to_le_bytes());
             }
-            let _ = read("ns:s:", &bytes);
+            let _ = read("ns:s:", "1:", &bytes);
         }
     }
 }

@@ -11,9 +11,13 @@ use crate::policy::all_mistakes;
 ///
 /// With one line: `ns:k:<space>:<key>`, `ns:seq`, `ns:ch`, `ns:tags:<period>`. With many (a cluster), the line's number
 /// stands as a hash tag behind the namespace, so that all of a line is in one slot: `ns:{7}:k:<space>:<key>`.
+///
+/// A near key begins with its engine's number, not with the namespace: a near store may serve several engines, or outlive
+/// one, and an entry in it is only as good as the tracking of the engine that put it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     lines: usize,
+    namespace: String,
     /// What every near key begins with.
     near: String,
     /// What the keys of each line begin with; the last is the longest.
@@ -23,7 +27,7 @@ pub(crate) struct Names {
 /// A key in every form that the engine needs, built once a miss.
 #[derive(Clone, Debug)]
 pub(crate) struct Where {
-    /// The key in the near store and the flight table: `ns:<space>:<key>`.
+    /// The key in the near store and the flight table: `<engine>:<space>:<key>`.
     pub(crate) near: Arc<str>,
     /// The key in the far store.
     pub(crate) far: Arc<str>,
@@ -48,14 +52,21 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
 }
 
 impl Names {
-    pub(crate) fn new(ns: &str, lines: usize) -> Self {
+    /// The names of a namespace, for the engine that is the `engine`th of its process.
+    pub(crate) fn new(ns: &str, lines: usize, engine: u64) -> Self {
         let prefix = |line| if lines == 1 { format!("{ns}:") } else { format!("{ns}:{{{line}}}:") };
-        Self { lines, near: format!("{ns}:"), prefixes: (0..lines.max(1)).map(prefix).collect() }
+        let prefixes = (0..lines.max(1)).map(prefix).collect();
+        Self { lines, namespace: ns.to_owned(), near: format!("{engine}:"), prefixes }
     }
 
     /// What the near keys of `space` begin with.
     pub(crate) fn near_prefix(&self, space: &str) -> String {
         format!("{}{space}:", self.near)
+    }
+
+    /// What near keys begin with, as all processes name it: with the namespace.
+    pub(crate) fn shared(&self, near_prefix: &str) -> String {
+        format!("{}:{}", self.namespace, &near_prefix[self.near.len()..])
     }
 
     /// The longest that a key of `space` may be, so that its physical form is a key too.
@@ -143,17 +154,18 @@ mod tests {
     #[test]
     fn keys_go_to_the_far_store_and_back() {
         for lines in [1, 64] {
-            let names = Names::new("shop", lines);
-            let at = names.locate("shop:users:4:2").unwrap();
-            assert_eq!(names.near_of(at.line, &at.far).as_deref(), Some("shop:users:4:2"));
+            let names = Names::new("shop", lines, 3);
+            let at = names.locate("3:users:4:2").unwrap();
+            assert_eq!(names.near_of(at.line, &at.far).as_deref(), Some("3:users:4:2"));
             assert!(names.line(at.line).seq.starts_with(&at.far[..5]));
         }
-        assert_eq!(&*Names::new("shop", 1).locate("shop:users:42").unwrap().far, "shop:k:users:42");
+        assert_eq!(&*Names::new("shop", 1, 12).locate("12:users:42").unwrap().far, "shop:k:users:42");
+        assert_eq!(Names::new("shop", 1, 12).shared("12:users:"), "shop:users:");
     }
 
     #[test]
     fn foreign_keys_have_no_near_form() {
-        let names = Names::new("shop", 1);
+        let names = Names::new("shop", 1, 0);
         for key in ["shop:seq", "shopx:k:users:1", "k:users:1", ""] {
             assert_eq!(names.near_of(0, key), None);
         }
@@ -161,8 +173,8 @@ mod tests {
 
     #[test]
     fn empty_and_bad_keys_are_refused() {
-        let names = Names::new("shop", 1);
-        for near in ["shop:users:", "shop::", "shop:users:a\nb"] {
+        let names = Names::new("shop", 1, 0);
+        for near in ["0:users:", "0::", "0:users:a\nb"] {
             assert_eq!(names.locate(near).unwrap_err().kind(), ErrorKind::Invalid, "{near:?}");
         }
         for name in ["", "a:b", "a b", "{a}", &"x".repeat(65)] {
@@ -172,10 +184,10 @@ mod tests {
 
     #[test]
     fn a_key_is_too_long_whichever_line_it_falls_on() {
-        let names = Names::new("shop", 16);
+        let names = Names::new("shop", 16, 0);
         let most = names.max_key("users");
         for n in 0..32 {
-            let key = |len: usize| format!("shop:users:{n:0>len$}");
+            let key = |len: usize| format!("0:users:{n:0>len$}");
             assert!(names.locate(&key(most)).is_ok());
             assert!(names.locate(&key(most + 1)).is_err());
         }

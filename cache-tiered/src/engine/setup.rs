@@ -1,5 +1,6 @@
 //! Building an engine, and taking it down.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::sync::Mutex;
 
 /// How long acknowledged changes are kept for a replay, and how many.
 const RING: (Duration, usize) = (Duration::from_secs(60), 100_000);
+
+/// How many engines this process has built.
+static BUILT: AtomicU64 = AtomicU64::new(0);
 
 /// What an engine is built from; already checked.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ impl Engine {
     /// before it is known what was missed.
     pub(crate) async fn start(setup: Setup) -> Result<Arc<Self>> {
         let Setup { near, far, packing, namespace, lines, options, clock, monitor, heat, behind } = setup;
-        let names = Names::new(&namespace, lines);
+        let names = Names::new(&namespace, lines, BUILT.fetch_add(1, Ordering::Relaxed));
         let heard = far.as_ref().is_some_and(|far| far.bus().is_some());
         let (monitor, samples) = Monitor::new(monitor.filter(|_| heard), heat);
         let states = (0..lines).map(|index| {
