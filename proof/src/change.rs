@@ -6,8 +6,9 @@ use cache_tiered::coherence::{Cause, ack_purges};
 
 use crate::config::{Config, Kind};
 use crate::far::Frame;
-use crate::node::{Message, Purge, Step, Writer};
+use crate::ghost::What;
 use crate::world::World;
+use crate::writer::{Message, Purge, Step, Writer};
 
 impl World {
     /// A write begins: most commit at once.
@@ -55,7 +56,7 @@ impl World {
                 writer.step = Step::Send;
             }
             Step::Look => match self.far.frame {
-                Some(Frame { state: State::Value, stamp, value, .. }) => {
+                Some(Frame { state: State::Value, expired: false, stamp, value, .. }) => {
                     writer.step = Step::Swap { seen: stamp, value, s0: self.s0(config, index) };
                 }
                 // where nothing is, nothing is older than anything
@@ -63,7 +64,7 @@ impl World {
             },
             Step::Swap { seen, value, s0 } => {
                 let made = Frame::value(value, self.fresh(), s0);
-                if !self.far.swap(seen, made) {
+                if !self.far.swap(seen, made, Mutation::SwapBlind) {
                     // it would begin anew
                     return true;
                 }
@@ -177,17 +178,24 @@ impl World {
 
     /// The writer's caller is told that it is done.
     fn returned(&mut self, index: usize, writer: Writer) {
-        let tag = writer.kind == Kind::Tag;
+        let what = match writer.kind {
+            Kind::Tag => What::Tag,
+            Kind::Soften => What::Soft,
+            _ => What::Key,
+        };
         let lost = matches!(writer.step, Step::Lost(_));
         if !lost {
-            self.ghost.ack(writer.version, self.now, tag);
+            self.ghost.ack(writer.version, self.now, what);
         }
         let node = &mut self.nodes[index];
-        if tag {
+        if what == What::Tag {
             node.own_tag = node.own_tag.max(writer.version);
         } else if writer.kind != Kind::Other {
             if !lost {
                 node.own = node.own.max(writer.version);
+                if what == What::Key {
+                    node.own_hard = node.own_hard.max(writer.version);
+                }
             }
             node.ring = node.ring.max(Some(writer.version));
             if node.track.run() != writer.run && !broken(Mutation::NoLateReplay) {

@@ -55,6 +55,14 @@ pub struct Events {
     pub fail: u8,
     /// A beat fails.
     pub deaf: u8,
+    /// The time of a value is over, in the far store or in a near one.
+    pub age: u8,
+    /// The server's clock is set back, so that a value whose time was over is fresh again.
+    pub clock: u8,
+    /// A load fails.
+    pub origin: u8,
+    /// A near entry is loaded again ahead of its time.
+    pub refresh: u8,
 }
 
 /// One run of the model: sizes, what may happen, and what is checked.
@@ -82,6 +90,8 @@ pub struct Config {
     pub tag: Option<u64>,
     /// Whether a probe, a purge and an install run in steps that others may run between.
     pub fine: bool,
+    /// Whether a value past its time stands in for a load that fails or is late.
+    pub fail_safe: bool,
     /// What else may happen.
     pub events: Events,
     /// The number from which a lost sequence is made again; `None` for one above all that were given.
@@ -110,6 +120,7 @@ impl Config {
         writes: &[(0, Kind::Delete)],
         tag: None,
         fine: false,
+        fail_safe: false,
         events: Events {
             expire: 0,
             evict: 0,
@@ -121,6 +132,10 @@ impl Config {
             full: 0,
             fail: 0,
             deaf: 0,
+            age: 0,
+            clock: 0,
+            origin: 0,
+            refresh: 0,
         },
         remade: None,
         first: 1,

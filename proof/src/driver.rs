@@ -4,8 +4,9 @@ use cache_tiered::coherence::mutate::{Mutation, broken};
 use cache_tiered::coherence::{Bump, Cause, Verdict};
 
 use crate::config::{Config, Kind};
-use crate::node::{BeatAt, KEY, Message, Node, Purge, Step, Writer, at};
+use crate::node::{BeatAt, KEY, Node, at};
 use crate::world::World;
+use crate::writer::{Message, Purge, Step, Writer};
 
 impl Node {
     /// Detaches the flight, as the first half of a purge.

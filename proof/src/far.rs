@@ -16,17 +16,35 @@ pub struct Frame {
     pub s0: u64,
     /// Whether the lease in a stale value has run out.
     pub lapsed: bool,
+    /// Whether the value's time is over.
+    pub expired: bool,
 }
 
 impl Frame {
     /// A value.
     #[must_use]
     pub const fn value(value: u8, stamp: u64, s0: u64) -> Self {
-        Self { state: State::Value, stamp, value, s0, lapsed: false }
+        Self { state: State::Value, stamp, value, s0, lapsed: false, expired: false }
     }
 
     const fn bare(state: State, stamp: u64) -> Self {
-        Self { state, stamp, value: 0, s0: 0, lapsed: false }
+        Self { state, stamp, value: 0, s0: 0, lapsed: false, expired: false }
+    }
+
+    /// Whether it is a value whose time is not over.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.state == State::Value && !self.expired
+    }
+
+    /// What of it may stand in for a load: the value, past its time; a lease's token is not its stamp.
+    #[must_use]
+    pub fn as_fallback(self) -> Option<Self> {
+        match self.state {
+            State::Value => Some(self),
+            State::Stale => Some(Self { stamp: 0, ..self }),
+            _ => None,
+        }
     }
 
     /// Its header, for the rules that read one.
@@ -137,6 +155,7 @@ impl Far {
             state: State::Stale,
             stamp: 0,
             lapsed: false,
+            expired: false,
             ..frame
         });
     }
@@ -179,11 +198,13 @@ impl Far {
     /// Asks for the lease.
     pub fn lease(&mut self, token: u64) -> Lease {
         match self.frame {
-            Some(frame) if frame.state == State::Value => return Lease::Found(frame),
+            Some(frame) if frame.is_fresh() => return Lease::Found(frame),
             Some(frame) if frame.state == State::Lease => return Lease::Held,
             Some(frame) if frame.state == State::Tombstone => return Lease::Barred,
-            Some(frame) if frame.stamp != 0 && !frame.lapsed => return Lease::Held,
-            Some(stale) => self.frame = Some(Frame { stamp: token, lapsed: false, ..stale }),
+            Some(frame) if frame.state == State::Stale && frame.stamp != 0 && !frame.lapsed => return Lease::Held,
+            Some(past) => {
+                self.frame = Some(Frame { state: State::Stale, stamp: token, lapsed: false, expired: false, ..past })
+            }
             None => self.frame = Some(Frame::bare(State::Lease, token)),
         }
         Lease::Granted
@@ -199,10 +220,10 @@ impl Far {
         may
     }
 
-    /// Stores `frame` if the key still holds the value with the stamp `seen`.
-    pub fn swap(&mut self, seen: u64, frame: Frame) -> bool {
+    /// Stores `frame` if the key still holds the value with the stamp `seen`, or if the rule `blind` is broken.
+    pub fn swap(&mut self, seen: u64, frame: Frame, blind: Mutation) -> bool {
         let holds = |held: Frame| held.state == State::Value && held.stamp == seen;
-        let may = self.frame.is_some_and(holds) || broken(Mutation::SwapBlind);
+        let may = self.frame.is_some_and(holds) || broken(blind);
         if may {
             self.frame = Some(frame);
         }
@@ -211,9 +232,27 @@ impl Far {
 
     /// Removes the key if it still holds `seen`.
     pub fn discard(&mut self, seen: Frame) {
-        if self.frame == Some(seen) {
+        // its bytes do not say whether its time is over
+        if self.frame.map(|frame| Frame { expired: seen.expired, ..frame }) == Some(seen) {
             self.frame = None;
         }
+    }
+
+    /// Gives the lease back: a value stays, past its time.
+    pub fn release(&mut self, token: u64) {
+        self.frame = match self.frame {
+            Some(frame) if frame.stamp == token && frame.state == State::Lease => None,
+            Some(frame) if frame.stamp == token && frame.state == State::Stale => {
+                Some(Frame { stamp: 0, lapsed: false, ..frame })
+            }
+            other => other,
+        };
+    }
+
+    /// The value's time is over, or by a clock that was set it is not; whether there is one.
+    pub fn age(&mut self, expired: bool) -> bool {
+        let ages = |frame: &&mut Frame| frame.state == State::Value && frame.expired != expired;
+        self.frame.as_mut().filter(ages).map(|frame| frame.expired = expired).is_some()
     }
 
     /// The lease runs out; a hold ends.
@@ -258,7 +297,7 @@ impl Far {
     /// What tells two stores apart that behave differently; stamps are told by what they match.
     pub fn digest(&self, into: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let frame = |frame: Option<Frame>| frame.map(|f| (f.state, f.stamp != 0, f.value, f.s0, f.lapsed));
+        let frame = |frame: Option<Frame>| frame.map(|f| (f.state, f.stamp != 0, f.value, f.s0, f.lapsed, f.expired));
         frame(self.frame).hash(into);
         (self.seq, self.highest, self.run, self.full, self.tags, self.floor).hash(into);
         if let Some(replica) = self.replica {

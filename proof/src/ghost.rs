@@ -16,6 +16,21 @@ pub enum Rule {
     Tags = 4,
     /// After a strict write committed, nobody is told an older value.
     Strict = 5,
+    /// What stands in for a load is held to the same lines, but for writes that leave it as a fallback.
+    Fallback = 6,
+    /// A load ahead of time that comes to nothing takes nothing away.
+    Kept = 7,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum What {
+    /// Invalidated the key.
+    Key,
+    /// Left the key's value as a fallback.
+    Soft,
+    /// Bumped the tag.
+    Tag,
 }
 
 /// The least version that an answer may carry, by rule. Merged, where several callers wait for the same answer.
@@ -35,6 +50,8 @@ pub struct Need {
     pub tags_loose: u8,
     /// Strict writes that were committed.
     pub strict: u8,
+    /// Writes that leave no fallback, own and due.
+    pub hard: u8,
 }
 
 impl Need {
@@ -49,6 +66,7 @@ impl Need {
             tags: self.tags.max(other.tags),
             tags_loose: self.tags_loose.max(other.tags_loose),
             strict: self.strict.max(other.strict),
+            hard: self.hard.max(other.hard),
         }
     }
 }
@@ -64,6 +82,8 @@ pub enum How {
     Unconfirmed,
     /// Marked as contended.
     Contended,
+    /// Marked as standing in for a load.
+    Fallback,
 }
 
 /// An acknowledged change.
@@ -71,7 +91,7 @@ pub enum How {
 struct Ack {
     version: u8,
     at: u8,
-    tag: bool,
+    what: What,
 }
 
 /// What was acknowledged, and what was violated.
@@ -85,11 +105,11 @@ pub struct Ghost {
 
 impl Ghost {
     /// Notes that the change to `version` was acknowledged.
-    pub fn ack(&mut self, version: u8, at: u8, tag: bool) {
-        let covered = |ack: &Ack| ack.tag == tag && ack.version >= version;
+    pub fn ack(&mut self, version: u8, at: u8, what: What) {
+        let covered = |ack: &Ack| ack.what == what && ack.version >= version;
         if version > 0 && !self.acks.iter().any(covered) {
-            self.acks.retain(|ack| ack.tag != tag || ack.version > version || ack.at < at);
-            self.acks.push(Ack { version, at, tag });
+            self.acks.retain(|ack| ack.what != what || ack.version > version || ack.at < at);
+            self.acks.push(Ack { version, at, what });
         }
     }
 
@@ -100,13 +120,16 @@ impl Ghost {
 
     /// The version that is due `span` after it was acknowledged.
     #[must_use]
-    pub fn due(&self, now: u8, span: u8, tag: bool) -> u8 {
-        let due = self.acks.iter().filter(|ack| ack.tag == tag && ack.at + span <= now);
+    pub fn due(&self, now: u8, span: u8, what: What) -> u8 {
+        let due = self.acks.iter().filter(|ack| ack.what == what && ack.at + span <= now);
         due.map(|ack| ack.version).max().unwrap_or(0)
     }
 
     /// Checks an answer.
     pub fn check(&mut self, need: Need, value: u8, how: How) {
+        if how == How::Fallback {
+            return self.note(Rule::Fallback, !Self::stands_in(need, value));
+        }
         let marked = how == How::Unconfirmed;
         let (bound, tags) = if marked { (need.loose, need.tags_loose) } else { (need.bound, need.tags) };
         self.note(Rule::Own, value < need.own);
@@ -116,7 +139,14 @@ impl Ghost {
         self.note(Rule::Strict, !marked && value < need.strict);
     }
 
-    fn note(&mut self, rule: Rule, violated: bool) {
+    /// Whether a fallback may be served to whoever may demand `need`.
+    #[must_use]
+    pub fn stands_in(need: Need, value: u8) -> bool {
+        value >= need.hard && value >= need.tags_loose
+    }
+
+    /// Notes whether `rule` was violated.
+    pub fn note(&mut self, rule: Rule, violated: bool) {
         self.violated |= u8::from(violated) << rule as u8;
     }
 
@@ -129,13 +159,13 @@ impl Ghost {
     /// What still matters of it at `now`: acknowledgements that are long due differ only in their version.
     pub fn digest(&self, now: u8, spans: [u8; 2], into: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        for tag in [false, true] {
+        for what in [What::Key, What::Soft, What::Tag] {
             for span in spans {
-                self.due(now, span, tag).hash(into);
+                self.due(now, span, what).hash(into);
             }
         }
         let open = self.acks.iter().filter(|ack| spans.iter().any(|span| ack.at + span > now));
-        let mut open: Vec<_> = open.map(|ack| (ack.version, ack.at, ack.tag)).collect();
+        let mut open: Vec<_> = open.map(|ack| (ack.version, ack.at, ack.what)).collect();
         open.sort_unstable();
         open.hash(into);
         (self.strict, self.violated).hash(into);

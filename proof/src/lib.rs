@@ -7,8 +7,11 @@
 
 mod change;
 pub mod config;
+mod digest;
 mod driver;
+mod fallback;
 pub mod far;
+pub mod flight;
 pub mod ghost;
 mod load;
 pub mod model;
@@ -16,6 +19,8 @@ pub mod node;
 #[cfg(test)]
 mod quotient_tests;
 mod read;
+mod refresh;
 pub mod run;
 pub mod table;
 pub mod world;
+pub mod writer;

@@ -2,19 +2,22 @@
 
 use cache_core::{State, envelope};
 use cache_tiered::coherence::mutate::{Mutation, broken};
-use cache_tiered::coherence::{Judged, Overtaken, Take, UNCONFIRMED, take_joined};
+use cache_tiered::coherence::{Judged, Overtaken, Take, UNCONFIRMED, ends_with_purge, take_joined};
 
 use crate::config::Config;
 use crate::far::{Frame, Lease};
+use crate::flight::{Flight, Own, Pc, Put, Then, Told};
 use crate::ghost::How;
-use crate::node::{Entry, Flight, KEY, Own, Pc, Put, Then, Told};
+use crate::node::{Entry, KEY};
 use crate::read::tags_of;
 use crate::world::World;
 
 /// What a step comes to.
-enum Next {
+pub(crate) enum Next {
     /// The flight goes on here.
     On(Pc),
+    /// What it found past its time stands; it goes on with a miss.
+    StandsIn(Frame),
     /// The flight is over.
     Over,
     /// It can't be done now.
@@ -28,6 +31,12 @@ impl World {
         match self.step(config, index, &flight) {
             Next::Blocked => return false,
             Next::Over => {}
+            Next::StandsIn(frame) => {
+                flight.fallback = Some(frame);
+                flight.suspect = None;
+                flight.pc = self.missed();
+                self.nodes[index].flights.insert(place, flight);
+            }
             Next::On(pc) => {
                 // replies that say "look again" lead back to where the flight was
                 flight.suspect = flight.suspect.filter(|_| !matches!(pc, Pc::Read | Pc::Lease));
@@ -53,9 +62,13 @@ impl World {
                 }
                 None => Next::Blocked,
             },
-            Pc::Read => match self.far.frame.filter(|frame| frame.state == State::Value) {
-                Some(frame) => Next::On(Pc::Found(frame)),
-                None => Next::On(self.missed()),
+            Pc::Read => match self.far.frame {
+                Some(frame) if frame.is_fresh() => Next::On(Pc::Found(frame)),
+                _ if flight.refreshes => self.leave(config, index, flight),
+                found => match found.filter(|_| config.fail_safe).and_then(Frame::as_fallback) {
+                    Some(frame) => self.judge(config, index, flight, frame, Then::StandIn),
+                    None => Next::On(self.missed()),
+                },
             },
             Pc::Found(frame) => self.judge(config, index, flight, frame, Then::Read),
             Pc::Ask(epoch, frame, then) => {
@@ -81,9 +94,9 @@ impl World {
                 }
             }
             Pc::Answered(lease, token) => self.answered(config, index, flight, lease, token),
-            Pc::Discard(frame) => {
+            Pc::Discard(frame, own) => {
                 self.far.discard(frame);
-                Next::On(Pc::Lease)
+                Next::On(own.map_or(Pc::Lease, Pc::Over))
             }
             Pc::Load { token, s0 } => Next::On(Pc::Fill(Frame::value(self.origin, token, s0))),
             Pc::Fill(frame) => {
@@ -103,7 +116,7 @@ impl World {
                 found => Next::On(Pc::Looked(own, found)),
             },
             Pc::Looked(own, found) => match found {
-                Some(frame) if frame.state == State::Value => self.judge(config, index, flight, frame, Then::Over(own)),
+                Some(frame) if frame.is_fresh() => self.judge(config, index, flight, frame, Then::Over(own)),
                 found => self.overtaken(config, index, flight, own, found),
             },
             Pc::Barred { s0 } => {
@@ -132,6 +145,9 @@ impl World {
             Pc::EarlyAnswered(own, Lease::Held, _) => Next::On(Pc::EarlyLease(own)),
             Pc::EarlyAnswered(own, Lease::Barred, _) => {
                 self.bare(config, index, flight, Frame::value(own, 0, u64::MAX), How::Plain)
+            }
+            Pc::Glance | Pc::Glanced | Pc::Reload { .. } | Pc::Restore(_) | Pc::Restored(..) => {
+                self.refresh_on(config, index, flight)
             }
             Pc::Settle { entry, epoch, put } => self.settle(config, index, flight, entry, epoch, put),
             Pc::PutAfter(id) => {
@@ -171,16 +187,18 @@ impl World {
     }
 
     /// Whether the tags of what was found still stand, as `Engine::tags_valid`; then what follows.
-    fn judge(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, then: Then) -> Next {
+    pub(crate) fn judge(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, then: Then) -> Next {
         let track = &self.nodes[index].track;
         let judged = track.judge(frame.s0, tags_of(config));
         match (judged, then) {
             (Judged::Ask, _) => Next::On(Pc::Ask(track.epoch(), frame, then)),
             (Judged::Valid, Then::Peek) => self.revalidated(config, index, flight),
+            (Judged::Valid, Then::StandIn) => Next::StandsIn(frame),
             (Judged::Valid, _) => self.put(config, index, flight, frame, Put::Found),
             (Judged::Invalid, Then::Peek) => Next::On(Pc::Read),
-            (Judged::Invalid, Then::Read) => Next::On(self.missed()),
-            (Judged::Invalid, Then::Lease) => Next::On(Pc::Discard(frame)),
+            (Judged::Invalid, Then::Read) if flight.refreshes => self.leave(config, index, flight),
+            (Judged::Invalid, Then::Read | Then::StandIn) => Next::On(self.missed()),
+            (Judged::Invalid, Then::Lease) => Next::On(Pc::Discard(frame, None)),
             (Judged::Invalid, Then::Over(own)) => self.overtaken(config, index, flight, own, Some(frame)),
         }
     }
@@ -189,6 +207,7 @@ impl World {
         let header = found.map(|frame| frame.header());
         match Overtaken::by(header.as_ref()) {
             Overtaken::Wait(_) => Next::On(Pc::Over(own)),
+            Overtaken::Discard => found.map_or(Next::Blocked, |frame| Next::On(Pc::Discard(frame, Some(own)))),
             Overtaken::Alone => self.bare(config, index, flight, Frame::value(own.value, 0, own.s0), How::Plain),
         }
     }
@@ -209,9 +228,9 @@ impl World {
     }
 
     /// Puts what was found or filled, inert, as `Engine::conclude`.
-    fn put(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, put: Put) -> Next {
-        let id = self.fresh();
-        let entry = Entry { id, value: frame.value, stamp: frame.stamp, s0: frame.s0, epoch: 0, confirmed: 0 };
+    pub(crate) fn put(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, put: Put) -> Next {
+        let (id, late) = (self.fresh(), put == Put::StandIn);
+        let entry = Entry { id, value: frame.value, stamp: frame.stamp, s0: frame.s0, epoch: 0, confirmed: 0, late };
         self.nodes[index].entries.push(entry);
         self.nodes[index].near = Some(id);
         self.install(config, index, flight, id, put)
@@ -223,7 +242,7 @@ impl World {
         if config.outage == 0 {
             return self.bare(config, index, flight, Frame { stamp: id, ..frame }, How::Outage);
         }
-        let entry = Entry { id, value: frame.value, stamp: id, s0: frame.s0, epoch: 0, confirmed: 0 };
+        let entry = Entry { id, value: frame.value, stamp: id, s0: frame.s0, epoch: 0, confirmed: 0, late: false };
         self.nodes[index].entries.push(entry);
         if broken(Mutation::UnconfirmedUnfenced) {
             return self.install(config, index, flight, id, Put::After);
@@ -245,13 +264,17 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[index];
         let Some(entry) = node.entry(id) else { return Next::Blocked };
-        let may = node.settle(flight.id, epoch, entry.stamp);
-        let how = if matches!(put, Put::Unconfirmed | Put::After) { How::Outage } else { How::Plain };
-        let loaded = !matches!(put, Put::Found | Put::Stands);
+        let may = node.settle(flight.id, epoch, Some(entry.stamp));
+        let how = match put {
+            Put::Unconfirmed | Put::After => How::Outage,
+            Put::StandIn => How::Fallback,
+            Put::Found | Put::Loaded | Put::Stands => How::Plain,
+        };
+        let loaded = matches!(put, Put::Loaded | Put::Unconfirmed | Put::After);
         let told = Told { value: entry.value, s0: entry.s0, how, loaded };
         if may {
             match put {
-                Put::Found | Put::Loaded | Put::Stands => {
+                Put::Found | Put::Loaded | Put::Stands | Put::StandIn => {
                     node.confirm(id, if broken(Mutation::NoFlightEpoch) { epoch } else { flight.epoch }, now);
                 }
                 Put::Unconfirmed => node.confirm(id, UNCONFIRMED, now),
@@ -268,7 +291,7 @@ impl World {
     fn bare(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, how: How) -> Next {
         let node = &mut self.nodes[index];
         let epoch = node.seen.epoch;
-        let may = node.settle(flight.id, epoch, frame.stamp);
+        let may = node.settle(flight.id, epoch, Some(frame.stamp));
         if may && !broken(Mutation::BareKeepsNear) {
             node.near = None;
         }
@@ -278,7 +301,7 @@ impl World {
 
     /// A flight that may not install purges; then its callers are told.
     fn conclude(&mut self, config: &Config, index: usize, flight: &Flight, told: Told, may: bool) -> Next {
-        if !may && !broken(Mutation::DetachedNoPurge) {
+        if ends_with_purge(may, true) {
             if config.fine {
                 return Next::On(Pc::Sweep(told));
             }
@@ -289,7 +312,13 @@ impl World {
 
     /// The callers are told; those that joined take what the rules let them, as `Engine::accept`.
     fn tell(&mut self, config: &Config, index: usize, flight: &Flight, told: Told, settled: bool) -> Next {
-        self.answer(index, flight.need, told.value, told.how);
+        if told.how == How::Fallback {
+            self.stand_in(config, index, flight, settled);
+            return Next::Over;
+        }
+        if !flight.refreshes {
+            self.answer(index, flight.need, told.value, told.how);
+        }
         for join in &flight.joined {
             let node = &self.nodes[index];
             let same = flight.epoch == node.seen.epoch || broken(Mutation::NoFlightEpoch);
@@ -309,6 +338,12 @@ impl World {
         let mut flight = self.nodes[index].flights.remove(place);
         let s0 = self.s0(config, index);
         match flight.pc.clone() {
+            Pc::Settle { .. } | Pc::Reload { .. } => false,
+            // a far store that can't tell is no reason to load early
+            _ if flight.refreshes => {
+                let _ = self.leave(config, index, &flight);
+                true
+            }
             // the load goes on without the far store
             Pc::Peek | Pc::Peeked | Pc::Read | Pc::Found(_) | Pc::Lease | Pc::Answered(..) | Pc::Ask(..) => {
                 flight.pc = Pc::Cut { s0 };
@@ -321,7 +356,7 @@ impl World {
                 let _ = self.bare(config, index, &flight, frame, How::Outage);
                 true
             }
-            Pc::Over(own) | Pc::Looked(own, _) => {
+            Pc::Over(own) | Pc::Looked(own, _) | Pc::Discard(_, Some(own)) => {
                 let _ = self.bare(config, index, &flight, Frame::value(own.value, 0, own.s0), How::Contended);
                 true
             }

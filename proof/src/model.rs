@@ -37,6 +37,10 @@ impl Model for Proof {
             Property::always("P4 monotonic", |_, w: &World| w.ghost.holds(Rule::Monotonic)),
             Property::always("P5 tags", |_, w: &World| w.ghost.holds(Rule::Tags)),
             Property::always("P6 strict", |_, w: &World| w.ghost.holds(Rule::Strict)),
+            Property::always("P7 fallbacks", |proof, w: &World| {
+                w.ghost.holds(Rule::Fallback) && w.may_fall_back(&proof.0)
+            }),
+            Property::always("P8 kept", |_, w: &World| w.ghost.holds(Rule::Kept)),
             Property::sometimes(REACHED, |_, w: &World| w.all_hold_a_new_value()),
         ]
     }

@@ -7,8 +7,9 @@ use cache_tiered::coherence::mutate::{Mutation, broken};
 use cache_tiered::coherence::{FlightId, Joining, Judged, UNCONFIRMED, Worth, doubtful, is_fresh, may_join};
 
 use crate::config::Config;
+use crate::flight::{Caller, Flight, Join, Look, Pc, Shared};
 use crate::ghost::{How, Need};
-use crate::node::{Caller, Entry, Flight, Join, KEY, Look, Node, Pc, Shared, at};
+use crate::node::{Entry, KEY, Node, at};
 use crate::world::World;
 
 impl Node {
@@ -83,7 +84,8 @@ impl World {
             }
             Look::Current(trust, id, current) => {
                 let Some(entry) = node.entry(id) else { return false };
-                match self.worth(config, index, entry, trust, current, now) {
+                let worth = self.worth(config, index, entry, trust, current, now);
+                match if entry.late { Worth::Nothing } else { worth } {
                     Worth::Fresh => {
                         self.answer(index, caller.need, entry.value, How::Plain);
                         return true;
@@ -165,7 +167,8 @@ impl World {
             Some(_) => Pc::Peek,
             None => Pc::Read,
         };
-        node.flights.push(Flight { id, epoch, begun: now, need: caller.need, joined: Vec::new(), suspect, pc });
+        let (need, joined, refreshes, fallback) = (caller.need, Vec::new(), false, None);
+        node.flights.push(Flight { id, epoch, begun: now, need, joined, suspect, refreshes, fallback, pc });
     }
 
     /// Tells a caller, or all of a flight.

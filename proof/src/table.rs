@@ -103,6 +103,43 @@ const JOIN_FOUND: Config =
 
 const LEASES: Config = Config { name: "lease-expires", events: Events { expire: 2, ..NONE }, ..SMALL };
 
+/// A value whose time is over, and then is not.
+const CLOCK_SET: Config = Config {
+    name: "clock-set",
+    gets: [1, 2, 0],
+    writes: &[(0, Kind::Delete)],
+    events: Events { expire: 1, age: 1, clock: 1, ..NONE },
+    ..RACES
+};
+
+const FALLBACK: Config = Config {
+    name: "fallback",
+    warm: Warm::Far,
+    fail_safe: true,
+    events: Events { age: 1, origin: 1, ..NONE },
+    ..SMALL
+};
+
+const FALLBACK_OWN: Config = Config { name: "fallback-own", writes: &[(1, Kind::Delete)], ..FALLBACK };
+
+const FALLBACK_NEAR: Config =
+    Config { name: "fallback-near", warm: Warm::Near, events: Events { age: 2, origin: 1, ..NONE }, ..FALLBACK };
+
+const FALLBACK_TAGS: Config =
+    Config { name: "fallback-tags", tag: Some(7), ticks: 2, writes: &[(0, Kind::Tag)], ..FALLBACK };
+
+const REFRESH: Config =
+    Config { name: "refresh", warm: Warm::Near, events: Events { refresh: 1, origin: 1, ..NONE }, ..SMALL };
+
+const REFRESH_BOTH: Config = Config {
+    name: "refresh-both",
+    gets: [1, 1, 0],
+    writes: &[(0, Kind::Delete)],
+    events: Events { refresh: 1, near_evict: 1, ..NONE },
+    warm: Warm::Near,
+    ..RACES
+};
+
 /// The clean runs of every kind.
 pub const QUICK: &[Config] = &[
     BASE,
@@ -141,6 +178,23 @@ pub const QUICK: &[Config] = &[
     CUT_OFF_OWN_TAG,
     Config { name: "calls-fail", gets: [0, 1, 0], events: Events { fail: 1, ..NONE }, ..SMALL },
     FINE,
+    CLOCK_SET,
+    FALLBACK,
+    FALLBACK_OWN,
+    FALLBACK_NEAR,
+    FALLBACK_TAGS,
+    Config {
+        name: "fallback-soft",
+        ticks: 0,
+        beats: [0; 3],
+        writes: &[(1, Kind::Soften), (0, Kind::Delete)],
+        events: Events { origin: 1, ..NONE },
+        ..FALLBACK
+    },
+    REFRESH,
+    REFRESH_BOTH,
+    Config { name: "refresh-own", writes: &[(1, Kind::Delete)], ..REFRESH },
+    Config { name: "refresh-tags", tag: Some(7), writes: &[(0, Kind::Tag)], ..REFRESH },
 ];
 
 /// Larger clean runs, for the night.
@@ -228,6 +282,10 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::UnconfirmedUnfenced => Config { name: "cut-off-own", writes: &[(1, Kind::Delete)], ..CUT_OFF },
         Mutation::BarredTells => BAR_LOST,
         Mutation::UnconfirmedBumped => CUT_OFF_OWN_TAG,
+        Mutation::OvertakenKeeps => CLOCK_SET,
+        Mutation::FallbackUnjudged => FALLBACK_NEAR,
+        Mutation::FallbackDetached => FALLBACK_OWN,
+        Mutation::RefreshBlind | Mutation::EmptyDrops => REFRESH,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,
         Mutation::TrustAfterEntry | Mutation::TrustBeforeEpoch => FINE,
         Mutation::PutConfirmed => FINE_OTHER,

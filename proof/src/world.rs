@@ -6,8 +6,9 @@ use foldhash::fast::FixedState;
 
 use crate::config::{Config, Events, Kind, Warm};
 use crate::far::{Far, Frame};
-use crate::ghost::{Ghost, Need};
-use crate::node::{BeatAt, Entry, Message, Node, Step, Writer};
+use crate::ghost::{Ghost, Need, What};
+use crate::node::{BeatAt, Entry, Node};
+use crate::writer::{Message, Step, Writer};
 
 /// Something that may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,16 @@ pub enum Action {
     Fly(usize, usize),
     /// A call of a flight fails.
     FlightFails(usize, usize),
+    /// The load of a flight fails.
+    LoadFails(usize, usize),
+    /// A node loads its near entry again, ahead of time.
+    Refresh(usize),
+    /// The time of the far store's value is over.
+    Age,
+    /// The time of a near entry is over.
+    NearAge(usize),
+    /// The server's clock is set back.
+    SetClock,
     /// The write with this index begins.
     Write(usize),
     /// A writer of a node goes on.
@@ -134,7 +145,7 @@ impl World {
         self.far.frame = Some(Frame::value(0, stamp, s0));
         for node in self.nodes.iter_mut().filter(|_| config.warm == Warm::Near) {
             let epoch = node.seen.epoch;
-            node.entries.push(Entry { id: stamp, value: 0, stamp, s0, epoch, confirmed: 0 });
+            node.entries.push(Entry { id: stamp, value: 0, stamp, s0, epoch, confirmed: 0, late: false });
             node.near = Some(stamp);
         }
     }
@@ -150,14 +161,16 @@ impl World {
     pub fn need(&self, config: &Config, node: usize) -> Need {
         let process = &self.nodes[node];
         let (bound, loose) = (config.checked, config.checked + config.outage);
+        let due = |span, what| self.ghost.due(self.now, span, what);
         Need {
             own: process.own,
-            bound: self.ghost.due(self.now, bound, false),
-            loose: self.ghost.due(self.now, loose, false),
+            bound: due(bound, What::Key).max(due(bound, What::Soft)),
+            loose: due(loose, What::Key).max(due(loose, What::Soft)),
             told: process.told,
-            tags: process.own_tag.max(self.ghost.due(self.now, bound, true)),
-            tags_loose: process.own_tag.max(self.ghost.due(self.now, loose, true)),
+            tags: process.own_tag.max(due(bound, What::Tag)),
+            tags_loose: process.own_tag.max(due(loose, What::Tag)),
             strict: self.ghost.strict,
+            hard: process.own_hard.max(due(loose, What::Key)),
         }
     }
 
@@ -215,6 +228,8 @@ impl World {
             (events.restart, Action::Restart),
             (events.failover, Action::FailOver),
             (events.full, Action::Full),
+            (events.age, Action::Age),
+            (events.clock, Action::SetClock),
         ];
         into.extend(budgets.iter().filter(|(left, _)| *left > 0).map(|(_, action)| *action));
         if events.failover > 0 && self.far.replica.is_none() {
@@ -239,6 +254,9 @@ impl World {
             into.push(Action::Fly(index, place));
             if self.events.fail > 0 {
                 into.push(Action::FlightFails(index, place));
+            }
+            if self.events.origin > 0 {
+                into.push(Action::LoadFails(index, place));
             }
         }
         for (place, writer) in node.writers.iter().enumerate() {
@@ -271,6 +289,12 @@ impl World {
         }
         if self.events.near_evict > 0 && node.near.is_some() {
             into.push(Action::NearEvict(index));
+        }
+        if self.events.age > 0 && node.near.is_some() {
+            into.push(Action::NearAge(index));
+        }
+        if self.events.refresh > 0 && node.near.is_some() {
+            into.push(Action::Refresh(index));
         }
     }
 
@@ -333,6 +357,20 @@ impl World {
                 self.nodes[node].publishing = false;
                 self.nodes[node].publish();
                 true
+            }
+            Action::LoadFails(node, place) => self.fail_load(config, node, place),
+            Action::Refresh(node) => self.refresh(node),
+            Action::Age => {
+                self.events.age -= 1;
+                self.far.age(true)
+            }
+            Action::NearAge(node) => {
+                self.events.age -= 1;
+                self.nodes[node].age()
+            }
+            Action::SetClock => {
+                self.events.clock -= 1;
+                self.far.age(false)
             }
             Action::Expire => self.expire(),
             Action::Evict => {
@@ -398,6 +436,7 @@ impl World {
                     }
                 }
                 node.own = node.own.min(replica.floor);
+                node.own_hard = node.own_hard.min(replica.floor);
                 node.told = 0;
             }
         }

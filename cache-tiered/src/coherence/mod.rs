@@ -16,6 +16,9 @@ mod view;
 
 pub use fence::{Fence, FlightId, Joined};
 pub use ring::Ring;
-pub use rules::{Cause, Joining, Overtaken, Take, Worth, ack_purges, doubtful, is_fresh, may_join, take_joined};
+pub use rules::{
+    Cause, Joining, Overtaken, Refreshing, Take, Worth, ack_purges, doubtful, ends_with_purge, found_current, is_fresh,
+    may_join, stands_in, take_joined,
+};
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
 pub use view::{SUSPECT, UNCONFIRMED, View};

@@ -97,6 +97,16 @@ pub enum Mutation {
     UnconfirmedBumped,
     /// A value loaded under a bar is told without another look at the far store.
     BarredTells,
+    /// A load that stored nothing tells its own while a value that can't be served stays in the far store.
+    OvertakenKeeps,
+    /// A fallback is served whatever is known of its key.
+    FallbackUnjudged,
+    /// What a flight found past its time is served although the flight was detached.
+    FallbackDetached,
+    /// A refresh stores without comparing the stamp that it saw.
+    RefreshBlind,
+    /// A flight that ends without a value removes what the near store holds.
+    EmptyDrops,
     /// A flight's entry is put once the flight has settled.
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
@@ -149,6 +159,11 @@ impl Mutation {
         Self::SwapBlind,
         Self::UnconfirmedBumped,
         Self::BarredTells,
+        Self::OvertakenKeeps,
+        Self::FallbackUnjudged,
+        Self::FallbackDetached,
+        Self::RefreshBlind,
+        Self::EmptyDrops,
     ];
 
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show

@@ -58,6 +58,58 @@ pub fn doubtful(
     if epoch != 0 && !unconfirmed && !current { Worth::Suspect } else { Worth::Nothing }
 }
 
+/// Whether an entry past its time may stand in for a load that failed or is late. Its time apart, the rule is that of a
+/// near hit: what was invalidated stands in for nothing.
+#[must_use]
+pub fn stands_in(
+    epoch: u64,
+    confirmed: Tick,
+    trust: Tick,
+    current: bool,
+    stands: bool,
+    now: Tick,
+    outage: Option<Duration>,
+) -> bool {
+    let worth = || doubtful(epoch, confirmed, trust, current, stands, now, outage);
+    is_fresh(trust, current, now) || worth() == Worth::Unconfirmed || broken(Mutation::FallbackUnjudged)
+}
+
+/// Whether what a flight found past its time is current: its epoch is the line's (`same`), it was not detached before it
+/// ended (`linked`), and no tag of what it found was bumped (`stands`).
+#[must_use]
+pub fn found_current(same: bool, linked: bool, stands: bool) -> bool {
+    same && (linked || broken(Mutation::FallbackDetached)) && stands
+}
+
+/// Whether what the near store holds goes when a flight ends: not if it was current, whether or not it brought a value.
+#[must_use]
+pub fn ends_with_purge(was_current: bool, brought: bool) -> bool {
+    !was_current && !broken(Mutation::DetachedNoPurge) || !brought && broken(Mutation::EmptyDrops)
+}
+
+/// What a refresh of a near entry does, by what the far store holds as it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refreshing {
+    /// The same value: loads, and stores over this stamp alone.
+    Load,
+    /// Somebody else's: takes that.
+    Take,
+    /// No value: it was invalidated or is being loaded. The entry is left to whoever knows.
+    Leave,
+}
+
+impl Refreshing {
+    /// Decides by the header under the key, `None` if there is no frame of ours, and the stamp of the near entry.
+    #[must_use]
+    pub fn by(header: Option<&Header>, seen: Stamp) -> Self {
+        match header {
+            Some(Header { state: State::Value, stamp, .. }) if *stamp == seen => Self::Load,
+            Some(Header { state: State::Value | State::Negative, .. }) => Self::Take,
+            _ => Self::Leave,
+        }
+    }
+}
+
 /// On what footing a caller joins a flight of its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Joining {
@@ -136,13 +188,16 @@ pub fn ack_purges(known: bool) -> bool {
     !(broken(Mutation::NoPost) || broken(Mutation::AckDedupesOnly) && known)
 }
 
-/// What a loader does whose fill was refused, by what the far store holds now, if that can't be served.
+/// What a loader does that stored nothing, by what the far store holds now, if that can't be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Overtaken {
     /// Nobody is about to fill an older value: its own may be returned, not stored.
     Alone,
     /// Another loader holds the lease and may have read an older row: wait for it, then look again.
     Wait(Stamp),
+    /// A value that can't be served now might be later, if the server's clock is set: it is removed before its own is
+    /// told, then it looks again.
+    Discard,
 }
 
 impl Overtaken {
@@ -153,7 +208,12 @@ impl Overtaken {
             Some(header) if matches!(header.state, State::Lease | State::Stale) && header.stamp != Stamp::NONE => {
                 Self::Wait(header.stamp)
             }
-            // a tombstone, or a value that can't be served and that nobody replaces: loads that come later read later
+            Some(header)
+                if matches!(header.state, State::Value | State::Negative) && !broken(Mutation::OvertakenKeeps) =>
+            {
+                Self::Discard
+            }
+            // a tombstone, or a stale value that nobody replaces: loads that come later read later
             _ => Self::Alone,
         }
     }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{Entry, Header, Result, Stamp, State, Tick};
+use cache_core::{Entry, Header, Result, Stamp, Tick};
 
 use super::load::{Held, LoadTask, late};
 use super::{Engine, Far, Where};
 use crate::answer::{Served, Tier};
+use crate::coherence::Refreshing;
+use crate::coherence::mutate::{Mutation, broken};
 use crate::flight::{Boarding, Outcome};
 use crate::loaded::Loader;
 use crate::policy::{Life, Policy, Verdict};
@@ -139,13 +141,13 @@ impl LoadTask {
             return Ok(None);
         };
         let seen = old.header().stamp;
-        match head.and_then(|head| Header::parse(&head).ok()) {
-            Some(Header { state: State::Value, stamp, .. }) if stamp == seen => {}
-            Some(Header { state: State::Value | State::Negative, .. }) => {
+        match Refreshing::by(head.and_then(|head| Header::parse(&head).ok()).as_ref(), seen) {
+            Refreshing::Load => {}
+            Refreshing::Take => {
                 let found = engine.read_far(&self.at, &self.space).await.unwrap_or_default();
                 return Ok(found.map(|entry| self.serve(entry, Tier::Far)));
             }
-            _ => return Ok(None),
+            Refreshing::Leave => return Ok(None),
         }
         let Some(alone) = self.alone_among_processes(far).await else { return Ok(None) };
         let s0 = engine.s0();
@@ -156,8 +158,13 @@ impl LoadTask {
         let (entry, packed) = self.packed(far, Stamp::random(), loaded, s0);
         let Some((bytes, ttl)) = packed else { return Ok(None) };
         // an invalidation since the look has removed the stamp: then what was loaded may be older than it
-        let stored = far.leases().refresh(&self.at.far, seen, bytes, ttl);
-        let stored = far.call(&engine.clock, &engine.counters, stored).await.unwrap_or(false);
+        let store = async {
+            if broken(Mutation::RefreshBlind) {
+                return far.store().set(&self.at.far, bytes, ttl).await.map(|()| true);
+            }
+            far.leases().refresh(&self.at.far, seen, bytes, ttl).await
+        };
+        let stored = far.call(&engine.clock, &engine.counters, store).await.unwrap_or(false);
         Ok(stored.then(|| self.serve(entry, Tier::Origin)))
     }
 

@@ -8,7 +8,7 @@ use cache_core::{Entry, Error, ErrorKind, Tick};
 use super::pauses::Why;
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
-use crate::coherence::{UNCONFIRMED, Worth, doubtful, is_fresh};
+use crate::coherence::{UNCONFIRMED, found_current, stands_in};
 use crate::flight::{Flight, Outcome, Seat};
 use crate::policy::Policy;
 use crate::space::Space;
@@ -39,9 +39,8 @@ impl Engine {
         space.policy.fail_safe?;
         let trust = self.trust_until(at.line);
         if let Some(entry) = flight.fallback() {
-            let current = flight.epoch == self.epoch(at.line)
-                && (self.flights.is_current(&at.near, flight) || flight.has_settled())
-                && self.stands(entry);
+            let linked = self.flights.is_current(&at.near, flight) || flight.has_settled();
+            let current = found_current(flight.epoch == self.epoch(at.line), linked, self.stands(entry));
             let may = self.may_stand_in(at.line, entry, trust, current, flight.epoch, flight.begun);
             if may && (space.accepts)(entry) {
                 return Some(stale(Arc::clone(entry), Tier::Far, reason));
@@ -95,12 +94,9 @@ impl Engine {
         if now >= entry.kept() || entry.header().is_negative() {
             return false;
         }
-        if is_fresh(trust, current, now) {
-            return true;
-        }
         let outage = self.cut_off(line).then_some(self.options.outage);
         let stands = epoch == UNCONFIRMED && self.surely_stands(entry);
-        doubtful(epoch, confirmed, trust, current, stands, now, outage) == Worth::Unconfirmed
+        stands_in(epoch, confirmed, trust, current, stands, now, outage)
     }
 
     /// Notes that a load failed: whoever asks before the pause is over is told its error, or served a fallback.

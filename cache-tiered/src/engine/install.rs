@@ -9,7 +9,7 @@ use cache_core::{Entry, Frame, Tick};
 
 use super::{Engine, Where};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Cause, SUSPECT, UNCONFIRMED};
+use crate::coherence::{Cause, SUSPECT, UNCONFIRMED, ends_with_purge};
 use crate::flight::Flight;
 use crate::policy::{Life, Policy};
 
@@ -94,7 +94,7 @@ impl Engine {
     fn settle(&self, at: &Where, flight: &Flight, told: Option<&Entry>, install: impl FnOnce(u64)) -> bool {
         let told = told.map(|entry| entry.header().stamp);
         let may = self.flights.settle(&at.near, flight, self.epoch(at.line), told, install);
-        if let Some(near) = self.near.as_ref().filter(|_| !may && !broken(Mutation::DetachedNoPurge)) {
+        if let Some(near) = self.near.as_ref().filter(|_| ends_with_purge(may, told.is_some())) {
             near.remove(&at.near);
         }
         may

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::envelope::flag;
 use cache_core::observe::Metric;
-use cache_core::{Entry, Frame, Header, Result, Stamp, State, check_value};
+use cache_core::{Entry, Frame, Header, Result, Stamp, check_value};
 
 use super::{Held, LoadTask, MOST_ROUNDS};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
@@ -100,9 +100,8 @@ impl LoadTask {
     }
 
     /// The fill was refused, for the key was invalidated during the load, or none was due. Another process may have
-    /// read an older row than
-    /// ours and be about to fill it, so ours may only be returned once the key is seen without a value and without a
-    /// lease; else values would go backwards for our callers.
+    /// read an older row than ours and be about to fill it, so ours may only be returned once the key is seen without a
+    /// value and without a lease; else values would go backwards for our callers.
     async fn overtaken(&self, far: &Far, own: Arc<Entry>) -> Result<Served> {
         let engine = &self.engine;
         if broken(Mutation::InstallRejected) {
@@ -122,17 +121,13 @@ impl LoadTask {
                 Ok(None) => {}
                 Err(_) => break,
             }
-            let header = Header::parse(&found.frame).ok();
-            let settled = if header.is_some_and(|header| matches!(header.state, State::Value | State::Negative)) {
-                // what can't be served now might be later, for example when the server's clock is set: it goes before
-                // ours is told
-                let discard = far.leases().discard(&self.at.far, &found.frame);
-                far.call(&engine.clock, &engine.counters, discard).await.map(|_| ())
-            } else {
-                match Overtaken::by(header.as_ref()) {
-                    Overtaken::Wait(holder) => self.wait(far, holder).await,
-                    Overtaken::Alone => return Ok(self.bare(own)),
+            let settled = match Overtaken::by(Header::parse(&found.frame).ok().as_ref()) {
+                Overtaken::Wait(holder) => self.wait(far, holder).await,
+                Overtaken::Discard => {
+                    let discard = far.leases().discard(&self.at.far, &found.frame);
+                    far.call(&engine.clock, &engine.counters, discard).await.map(|_| ())
                 }
+                Overtaken::Alone => return Ok(self.bare(own)),
             };
             if settled.is_err() {
                 break;
