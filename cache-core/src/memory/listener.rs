@@ -35,6 +35,11 @@ impl Inboxes {
         Self { open: BTreeMap::new(), next_id: 0, limit, wakers: Vec::new() }
     }
 
+    /// How many events a listener may fall behind.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(super) fn subscribe(&mut self, lines: &[Line]) -> u64 {
         let id = self.next_id;
         self.next_id += 1;

@@ -2,8 +2,8 @@
 //!
 //! * [`Memory`]: a far store, as one server thread would be: every operation is one short critical section. It is the
 //!   embedded default, the store of the doc examples, and the model of a server in simulations, where many engines
-//!   share one `Memory` and [`flush`](Memory::flush), [`restart`](Memory::restart) and [`evict`](Memory::evict) do
-//!   what happens to a server.
+//!   share one `Memory` and [`flush`](Memory::flush), [`restart`](Memory::restart), [`evict`](Memory::evict) and
+//!   [`fork`](Memory::fork) do what happens to a server.
 //! * [`LocalMemory`]: a near store with an exact byte budget.
 
 mod atomic;

@@ -120,7 +120,6 @@ impl<V: Resident> Ring<V> {
         self.weight
     }
 
-    #[cfg(feature = "recipe")]
     pub(super) fn budget(&self) -> u64 {
         self.budget
     }

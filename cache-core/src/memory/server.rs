@@ -133,6 +133,21 @@ impl Memory {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// A replica as of now: another server with the same keys, deadlines and clock, a run id of its own and no
+    /// subscription. What is done to either from now on, the other does not have: a failover to it loses that. The
+    /// state of recipes is not copied.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = Mutex::new(self.lock().fork());
+        Self(Arc::new(Shared {
+            clock: self.0.clock.clone(),
+            max_value: self.0.max_value,
+            state,
+            #[cfg(feature = "recipe")]
+            extensions: Extensions::default(),
+        }))
+    }
+
     /// Drops `key`, whatever it is, as a full server may; `true` if it was there.
     #[must_use]
     pub fn evict(&self, key: &str) -> bool {

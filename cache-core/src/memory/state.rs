@@ -24,6 +24,16 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// The same value once more; `None` for the state of a recipe.
+    fn copied(&self) -> Option<Self> {
+        match self {
+            Self::Bytes(bytes) => Some(Self::Bytes(bytes.clone())),
+            Self::Tags(period) => Some(Self::Tags(period.clone())),
+            #[cfg(feature = "recipe")]
+            Self::Object(_) => None,
+        }
+    }
+
     fn weight(&self, key: &str) -> u64 {
         let held = match self {
             Self::Bytes(bytes) => bytes.len(),
@@ -207,6 +217,19 @@ impl State {
     pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
         let live = self.ring.iter().filter(|(_, item)| !item.is_dead(self.now));
         live.filter(|(key, _)| key.starts_with(prefix)).map(|(key, _)| key.to_string()).collect()
+    }
+
+    /// The live keys, values and deadlines in a server of its own that nobody listens to yet.
+    pub(super) fn fork(&self) -> Self {
+        let mut fork = Self::new(self.ring.budget(), self.inboxes.limit());
+        let mut items: Vec<_> = self.ring.iter().filter(|(_, item)| !item.is_dead(self.now)).collect();
+        items.sort_unstable_by_key(|(key, _)| *key);
+        for (key, item) in items {
+            let Some(value) = item.value.copied() else { continue };
+            let weight = value.weight(key);
+            fork.ring.insert(key, Item { value, deadline: item.deadline, pinned: item.pinned }, weight, self.now);
+        }
+        fork
     }
 
     pub(super) fn clear(&mut self) {

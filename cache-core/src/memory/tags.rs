@@ -13,6 +13,7 @@ use super::state::State;
 use crate::{Generations, Line, Result};
 
 /// What is known about the bumps of one period.
+#[derive(Clone)]
 pub(super) struct Period {
     marker: u64,
     successor: Option<u64>,

@@ -128,6 +128,35 @@ async fn a_flush_is_silent_and_the_next_beat_makes_the_sequence_again() {
 }
 
 #[tokio::test]
+async fn a_fork_has_what_was_there_and_nothing_that_came_later() {
+    let (memory, hand) = memory();
+    let mut listener = memory.subscribe(&[line()]).await.unwrap();
+    memory.set("k", Bytes::from_static(b"old"), MINUTE).await.unwrap();
+    let n = memory.bump(&line(), NODE, 7, 1, MINUTE).await.unwrap();
+    let replica = memory.fork();
+    let lost = delete(&memory, "k").await;
+    assert_eq!(replica.get("k").await.unwrap().as_deref(), Some(&b"old"[..]));
+    let (beat, other) = (replica.beat(&line()).await.unwrap(), memory.beat(&line()).await.unwrap());
+    assert_eq!((beat.seq, other.seq), (Some(n), Some(lost)));
+    assert_ne!(beat.run, other.run);
+    assert_eq!(replica.generations(&line(), &[7], 1, MINUTE).await.unwrap().bumps, [n]);
+    assert_eq!(delete(&replica, "k").await, lost, "both give the same number to different changes");
+    // a listener of the one hears nothing of the other
+    for heard in [n, lost] {
+        let BusEvent::Message { payload, .. } = event(&mut *listener).await else { panic!("no message") };
+        assert!(
+            matches!(Message::parse(&payload), Some(Message::Tag { n, .. } | Message::Keys { n, .. }) if n == heard)
+        );
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(20), listener.next()).await.is_err());
+    // deadlines are the same
+    replica.set("k", Bytes::new(), MINUTE).await.unwrap();
+    let third = replica.fork();
+    hand.advance(MINUTE);
+    assert!(!third.exists("k").await.unwrap());
+}
+
+#[tokio::test]
 async fn a_sequence_that_is_no_number_is_dropped_and_the_change_still_told() {
     let (memory, _hand) = memory();
     let mut listener = memory.subscribe(&[line()]).await.unwrap();

@@ -111,6 +111,12 @@ pub enum Mutation {
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
     DoubtNearFirst,
+    /// An invalidation keeps the far store's value as a fallback.
+    InvalidateSoftens,
+    /// A put goes into the far store without number and message.
+    PutUnnumbered,
+    /// A process does not read its own background writes.
+    WrittenUnread,
 }
 
 impl Mutation {
@@ -169,6 +175,9 @@ impl Mutation {
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show
     /// them.
     pub const ORDER: &[Self] = &[Self::PutSettled, Self::DoubtNearFirst];
+
+    /// Those of operations that the model does not have: the simulation shows them.
+    pub const PLAYED: &[Self] = &[Self::InvalidateSoftens, Self::PutUnnumbered, Self::WrittenUnread];
 }
 
 #[cfg(feature = "mutate")]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Engine, Where, join_all};
 use crate::coherence::Cause;
+use crate::coherence::mutate::{Mutation, broken};
 use crate::loaded::Produced;
 use crate::space::Space;
 
@@ -150,7 +151,7 @@ impl Engine {
 
     /// The value of a write on its way, if it may be served: a process reads its own writes.
     pub(crate) fn written(&self, near_key: &str) -> Option<Arc<Entry>> {
-        let entry = self.behind.as_ref()?.newest(near_key)?;
+        let entry = self.behind.as_ref().filter(|_| !broken(Mutation::WrittenUnread))?.newest(near_key)?;
         (self.clock.now() < entry.deadline() && !self.work.is_closed() && self.stands(&entry)).then_some(entry)
     }
 

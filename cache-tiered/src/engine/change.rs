@@ -8,6 +8,7 @@ use cache_core::observe::Metric;
 use cache_core::{Applied, Change, Entry, Error, ErrorKind, Result, Tick};
 
 use super::{Engine, Where};
+use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, ack_purges};
 
 /// What a conditional change did whose condition did not hold: nothing.
@@ -66,6 +67,10 @@ impl Engine {
         // it leaves nothing older than itself
         let replaces = matches!(change, Change::Delete | Change::Put { .. } | Change::Hold { .. });
         let floors: Vec<Option<u64>> = keys.iter().map(|at| self.floors.of(&at.near)).collect();
+        let change = match change {
+            Change::Delete if broken(Mutation::InvalidateSoftens) => Change::Soften { grace: self.options.max_ttl },
+            change => change,
+        };
         let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
         match answer {
             Ok(applied) if applied == UNCHANGED && kind != Kind::Always => Ok(applied),

@@ -8,6 +8,8 @@ use cache_core::{Applied, Change, Frame, Header, Result, Stamp, State, check_val
 
 use super::install::fits_near;
 use super::{Engine, Where};
+use crate::coherence::Cause;
+use crate::coherence::mutate::{Mutation, broken};
 use crate::loaded::{Decoded, Produced};
 use crate::policy::Policy;
 
@@ -20,6 +22,11 @@ impl Engine {
                 let ttl = self.far_ttl(&frame, ttl, policy);
                 let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
+                if broken(Mutation::PutUnnumbered) {
+                    far.call(&self.clock, &self.counters, far.store().set(&at.far, frame, ttl)).await?;
+                    self.purge(&at.near, Cause::Own);
+                    return Ok(Applied { n: 0, stored: true, removed: 0 });
+                }
                 self.change(vec![at], Change::Put { frame, ttl }).await
             }
             None => {
