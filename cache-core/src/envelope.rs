@@ -325,6 +325,17 @@ impl Frame {
         Ok(Self { header, tags: Tags((!tags.is_empty()).then(|| tags.into_boxed_slice())), payload })
     }
 
+    /// The header of a value without tags that stood under `key`, whole and unchanged, and where its payload begins.
+    pub(crate) fn untagged(key: &str, bytes: &[u8]) -> Option<(Header, usize)> {
+        let header = Header::parse(bytes).ok()?;
+        if header.state != State::Value || header.flags & flag::TAGS != 0 {
+            return None;
+        }
+        let (sealed, payload) = bytes.get(HEADER..)?.split_at_checked(seal::LEN)?;
+        seal::check(key, &header, &[], payload, sealed).ok()?;
+        Some((header, HEADER + seal::LEN))
+    }
+
     /// The frame of a lease.
     #[must_use]
     pub fn lease(token: Stamp, deadline_ms: u64) -> [u8; HEADER] {

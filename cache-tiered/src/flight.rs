@@ -1,6 +1,7 @@
 //! One load per key in a process: the flight table, and how a flight ends.
 
 use std::hash::BuildHasher;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use cache_core::{Entry, Error, ErrorKind, Stamp, Tick};
@@ -207,6 +208,40 @@ pub(crate) struct Flights {
     shards: Box<[Mutex<Shard>]>,
     hasher: FixedState,
     next: AtomicU64,
+    /// How many flights are current; changed under the shard's lock.
+    current: AtomicUsize,
+}
+
+/// A locked shard; what its flights became is counted before it is unlocked.
+struct Locked<'a> {
+    shard: MutexGuard<'a, Shard>,
+    before: usize,
+    current: &'a AtomicUsize,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let now = self.shard.len();
+        if now > self.before {
+            self.current.fetch_add(now - self.before, Ordering::SeqCst);
+        } else if now < self.before {
+            self.current.fetch_sub(self.before - now, Ordering::SeqCst);
+        }
+    }
 }
 
 /// A caller's place in a flight.
@@ -223,13 +258,15 @@ impl Flights {
             shards: (0..SHARDS).map(|_| Mutex::new(Fence::default())).collect(),
             hasher: FixedState::default(),
             next: AtomicU64::new(1),
+            current: AtomicUsize::new(0),
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the low bits pick the shard")]
-    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: &str) -> Locked<'_> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { before: shard.len(), shard, current: &self.current }
     }
 
     /// Joins the flight of `key` if it is of `epoch`, not doubted and `joinable`, else begins one.
@@ -338,11 +375,16 @@ impl Flights {
 
     /// Tells the flights of these keys what was read beside them: as much as if each read were a flight of its own that
     /// was detached as it began. So none of them takes an older value for what callers get next.
-    pub(crate) fn contest<'a>(&self, told: impl IntoIterator<Item = (&'a str, Stamp)>) {
+    pub(crate) fn contest(&self, told: impl IntoIterator<Item = (impl AsRef<str>, Stamp)>) {
         let id = FlightId(self.next.fetch_add(1, Ordering::Relaxed));
         for (key, stamp) in told {
-            self.shard(key).settle(key, id, 0, Some(stamp));
+            self.shard(key.as_ref()).settle(key.as_ref(), id, 0, Some(stamp));
         }
+    }
+
+    /// Whether no flight is current. One that begins once this was asked reads no older value than was read before.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether a flight of `key` is current.
@@ -352,7 +394,7 @@ impl Flights {
 
     /// How many flights are current.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.current.load(Ordering::SeqCst)
     }
 }
 

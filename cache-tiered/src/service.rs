@@ -10,7 +10,7 @@ use cache_core::{CacheService, Change, Error, ErrorKind, Result, Tags, check_key
 use crate::Tiered;
 use crate::answer::Served;
 use crate::consistency::Consistency;
-use crate::engine::Where;
+use crate::engine::{FarNames, Payloads, Where};
 use crate::loaded::Produced;
 use crate::policy::Policy;
 use crate::space::Space;
@@ -39,6 +39,30 @@ impl Tiered {
 
     fn place(&self, key: &str) -> Result<Where> {
         self.engine().place(&self.plain(key)?)
+    }
+
+    /// The values under `keys` where there is no near store.
+    async fn get_many_bare(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        let engine = self.engine();
+        engine.open()?;
+        let mut near = engine.names.near_prefix("");
+        let prefix = near.len();
+        let mut names = FarNames::default();
+        for (index, key) in keys.iter().enumerate() {
+            near.truncate(prefix);
+            near.push_str(key);
+            if index == 0 {
+                names = FarNames::with_capacity(keys.len(), &near);
+            }
+            names.push(engine, index, &near)?;
+        }
+        let mut values = vec![None; keys.len()];
+        for (index, read) in engine.read_names(&names, &Payloads { space: &SPACE, codec: RAW }).await {
+            if let Some(value) = values.get_mut(index) {
+                *value = read?;
+            }
+        }
+        Ok(values)
     }
 }
 
@@ -101,7 +125,11 @@ impl CacheService for Tiered {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        let prefix = self.engine().names.near_prefix("");
+        let engine = self.engine();
+        if engine.reads_bare() {
+            return self.get_many_bare(keys).await;
+        }
+        let prefix = engine.names.near_prefix("");
         let near = keys.iter().map(|key| {
             check_key(key)?;
             let mut near = String::with_capacity(prefix.len() + key.len());
@@ -110,7 +138,7 @@ impl CacheService for Tiered {
             Ok(near)
         });
         let near: Vec<String> = near.collect::<Result<_>>()?;
-        let served = self.engine().get_many(&near, &SPACE, Consistency::Local).await;
+        let served = engine.get_many(&near, &SPACE, Consistency::Local).await;
         served.into_iter().map(|served| served.map(payload)).collect()
     }
 

@@ -99,3 +99,60 @@ proptest! {
         prop_assert!(Frame::parse("k", &whole.slice(..len)).is_err());
     }
 }
+
+/// The seal as it is written down: one CRC over the pieces, in order.
+fn seal_of(key: &str, frame: &Frame, tags: &[u8]) -> (u32, u32) {
+    let header = &frame.header;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&[header.flags & !flag::WAITER]);
+    crc.update(&header.codec.to_le_bytes());
+    crc.update(&header.s0.to_le_bytes());
+    crc.update(&header.created.to_le_bytes());
+    crc.update(&header.load_ms.to_le_bytes());
+    crc.update(&header.row.to_le_bytes());
+    crc.update(&(key.len() as u64).to_le_bytes());
+    for piece in [key.as_bytes(), tags, &frame.payload] {
+        crc.update(piece);
+    }
+    let fixed = crc.finalize();
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&fixed.to_le_bytes());
+    crc.update(&header.stamp.to_bytes());
+    crc.update(&header.soft_exp.to_le_bytes());
+    (fixed, crc.finalize())
+}
+
+#[test]
+fn the_seal_is_the_same_whatever_the_length_of_key_and_tags() {
+    let tagged: Vec<u64> = (1..=64).collect();
+    for key in [1, 40, 218, 219, 220, 1024].map(|len| "k".repeat(len)) {
+        for tags in [&[][..], &[1, 2], &tagged] {
+            let frame = frame(State::Value, tags, b"payload");
+            let bytes = frame.to_bytes(&key);
+            let (head, payload) = bytes.split_at(bytes.len() - frame.payload.len());
+            let (head, sealed) = head.split_at(head.len() - seal::LEN);
+            let (fixed, moving) = seal_of(&key, &frame, &head[HEADER..]);
+            assert_eq!(sealed, [fixed.to_le_bytes(), moving.to_le_bytes()].concat(), "{} {}", key.len(), tags.len());
+            assert_eq!(payload, frame.payload);
+        }
+    }
+}
+
+#[test]
+fn a_plain_value_is_told_from_all_else_by_one_look() {
+    let plain = frame(State::Value, &[], b"payload");
+    let bytes = plain.to_bytes("k");
+    assert_eq!(Frame::untagged("k", &bytes), Some((plain.header, bytes.len() - 7)));
+    assert_eq!(Frame::untagged("l", &bytes), None);
+    for other in [frame(State::Value, &[1], b"p"), frame(State::Negative, &[], b""), frame(State::Stale, &[], b"p")] {
+        assert_eq!(Frame::untagged("k", &other.to_bytes("k")), None);
+    }
+    for len in 0..bytes.len() {
+        assert_eq!(Frame::untagged("k", &bytes[..len]), None, "cut to {len}");
+    }
+    for bit in (0..8 * bytes.len()).filter(|bit| *bit != 8 * 3 + 2) {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Frame::untagged("k", &flipped), None, "bit {bit} flipped");
+    }
+}

@@ -22,7 +22,7 @@ pub use self::compress::Compression;
 pub use self::encrypt::Keyring;
 use crate::codec::DECODE_LIMIT;
 use crate::envelope::flag;
-use crate::{Error, ErrorKind, Frame, Malformed, Result, State};
+use crate::{Error, ErrorKind, Frame, Header, Malformed, Result, State};
 
 /// What is done to payloads on their way to the far store. By default nothing.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +108,18 @@ impl Packing {
             frame.header.flags &= !flag::COMPRESSED;
         }
         Ok(frame)
+    }
+
+    /// The header of a value that stands under `key` as it is, without tags or packing, and where its payload begins:
+    /// the rest of the bytes. `None` for everything else, which [`unpack`](Self::unpack) tells apart.
+    #[must_use]
+    pub fn plain(&self, key: &str, bytes: &[u8]) -> Option<(Header, usize)> {
+        #[cfg(feature = "encryption")]
+        if self.encryption.as_ref().is_some_and(|keys| !keys.admits_plain()) {
+            return None;
+        }
+        let (header, at) = Frame::untagged(key, bytes)?;
+        (header.flags & (flag::COMPRESSED | flag::SEALED) == 0).then_some((header, at))
     }
 
     /// Decrypts the payload, if it is encrypted; refuses one that should be and isn't.

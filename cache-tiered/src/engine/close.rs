@@ -37,7 +37,7 @@ impl Engine {
         loop {
             self.work.ended().await;
             let written = self.behind.as_ref().is_none_or(|behind| behind.len() == 0);
-            if written && self.flights.len() == 0 && self.pending() == 0 && self.work.running() == 0 {
+            if written && self.flights.is_empty() && self.pending() == 0 && self.work.running() == 0 {
                 return;
             }
             if self.pending() > 0 {

@@ -40,9 +40,14 @@ impl Floors {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Whether a floor stands for any key.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// Whether a frame may be served: its load began at or after the key's floor.
     pub(crate) fn admits(&self, key: &str, header: &Header) -> bool {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return true;
         }
         let kept = self.lock();
@@ -52,7 +57,7 @@ impl Floors {
 
     /// The floor of a key that has one of its own.
     pub(crate) fn of(&self, key: &str) -> Option<u64> {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return None;
         }
         self.lock().keys.get(key).copied()

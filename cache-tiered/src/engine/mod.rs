@@ -44,7 +44,7 @@ use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
 use crate::sync::Mutex;
 
-pub(crate) use self::batch::join_all;
+pub(crate) use self::batch::{FarNames, Payloads, join_all};
 use self::behind::Behind;
 pub(crate) use self::far::Far;
 use self::floors::Floors;

@@ -77,8 +77,28 @@ impl Names {
 
     /// The forms of the key whose near form is `near`.
     pub(crate) fn locate(&self, near: &str) -> Result<Where> {
+        let (line, logical) = self.admit(near)?;
+        // on the stack first, so that the text is allocated once
+        let mut far = ArrayString::<MAX_KEY>::new();
+        for part in [self.prefix(line), "k:", logical] {
+            // it fits: the longest would
+            let _ = far.try_push_str(part);
+        }
+        Ok(Where { near: near.into(), far: far.as_str().into(), line })
+    }
+
+    /// Appends the physical form of the key whose near form is `near`; the index of its line.
+    pub(crate) fn append_far(&self, near: &str, out: &mut String) -> Result<usize> {
+        let (line, logical) = self.admit(near)?;
+        out.push_str(self.prefix(line));
+        out.push_str("k:");
+        out.push_str(logical);
+        Ok(line)
+    }
+
+    /// The line and the logical form of a key, if it is one.
+    fn admit<'a>(&self, near: &'a str) -> Result<(usize, &'a str)> {
         let logical = &near[self.near.len()..];
-        let line = self.line_of(logical);
         // an empty key leaves only its space
         if logical.ends_with(':') && logical.find(':') == Some(logical.len() - 1) {
             return Err(Error::new(ErrorKind::Invalid, "key is empty"));
@@ -88,14 +108,9 @@ impl Names {
             let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        // on the stack first, so that the text is allocated once
-        let mut far = ArrayString::<MAX_KEY>::new();
-        for part in [self.prefix(line), "k:", logical] {
-            // it fits: the longest would
-            let _ = far.try_push_str(part);
-        }
-        check_key(&far)?;
-        Ok(Where { near: near.into(), far: far.as_str().into(), line })
+        // what stands before it holds no control character, and it is never empty
+        check_key(logical)?;
+        Ok((self.line_of(logical), logical))
     }
 
     /// The key under which processes agree who refreshes a key; `None` where it would be too long.

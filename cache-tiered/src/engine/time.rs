@@ -39,4 +39,9 @@ impl ServerTime {
         let latest = at_ms.saturating_add(self.error.load(Ordering::Relaxed));
         Duration::from_millis(latest.saturating_sub(self.ms(clock, now)))
     }
+
+    /// The latest end that has surely come at `now`: what [`left`](Self::left) is zero for.
+    pub(crate) fn surely_past(&self, clock: &Clock, now: Tick) -> u64 {
+        self.ms(clock, now).saturating_sub(self.error.load(Ordering::Relaxed))
+    }
 }

@@ -1,68 +1,236 @@
 //! Reading many keys where there is no near store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use cache_core::{Found, Result, Stamp};
+use bytes::{Buf, Bytes};
+use cache_core::{Entry, Found, Frame, Header, Result, Stamp, Tags, Tick};
 
 use super::{Results, join_all};
 use crate::answer::{Served, Tier};
+use crate::coherence::Judged;
 use crate::engine::trust::Footing;
-use crate::engine::{Engine, Where};
+use crate::engine::{Engine, Far};
 use crate::space::Space;
 
-impl Engine {
-    /// Reads `keys` from the far store, one round trip a line, without a flight for each: nothing is installed, so there
-    /// is nothing to fence. What was read is told to the flights that others have under way.
-    pub(super) async fn read_bare(&self, keys: &[String], space: &Space) -> Results {
-        let mut results: Vec<Option<Result<Option<Served>>>> = Vec::with_capacity(keys.len());
-        let mut lines: BTreeMap<usize, Vec<(usize, Where)>> = BTreeMap::new();
-        for (index, key) in keys.iter().enumerate() {
-            results.push(match self.place(key) {
-                Ok(at) => {
-                    lines.entry(at.line).or_default().push((index, at));
-                    None
-                }
-                Err(error) => Some(Err(error)),
-            });
-        }
-        let reads = lines.iter().map(|(line, places)| self.read_line(*line, places, space));
-        for (index, read) in join_all(reads).await.into_iter().flatten() {
-            if let Some(result) = results.get_mut(index) {
-                *result = Some(read);
-            }
-        }
-        results.into_iter().map(|result| result.unwrap_or(Ok(None))).collect()
+/// The far names of some keys of a call, in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct FarNames {
+    text: String,
+    names: Vec<Name>,
+}
+
+#[derive(Debug)]
+struct Name {
+    /// The key's position in the call.
+    index: usize,
+    line: usize,
+    end: usize,
+}
+
+impl FarNames {
+    /// Room for `keys` keys of the length of one whose near form is `near`.
+    pub(crate) fn with_capacity(keys: usize, near: &str) -> Self {
+        Self { text: String::with_capacity(keys * (near.len() + 16)), names: Vec::with_capacity(keys) }
     }
 
-    async fn read_line(
-        &self,
-        line: usize,
-        places: &[(usize, Where)],
-        space: &Space,
-    ) -> Vec<(usize, Result<Option<Served>>)> {
+    /// Adds the key at `index` of the call, whose near form is `near`.
+    pub(crate) fn push(&mut self, engine: &Engine, index: usize, near: &str) -> Result<()> {
+        let line = engine.names.append_far(near, &mut self.text)?;
+        self.names.push(Name { index, line, end: self.text.len() });
+        Ok(())
+    }
+
+    /// Position, line and name of each.
+    fn iter(&self) -> impl Iterator<Item = (usize, usize, &str)> {
+        let mut begin = 0;
+        self.names.iter().map(move |name| {
+            let text = self.text.get(begin..name.end).unwrap_or_default();
+            begin = name.end;
+            (name.index, name.line, text)
+        })
+    }
+}
+
+/// What a caller makes of what was read.
+pub(crate) trait Take: Sync {
+    type Out: Send;
+
+    /// The key space that is read.
+    fn space(&self) -> &Space;
+
+    /// Of a value as it came, whose payload begins at `payload`; `None` leaves the frame as it is, for a closer look.
+    fn plain(&self, header: Header, frame: &mut Bytes, payload: usize) -> Option<Self::Out>;
+
+    /// Of what a closer look admitted.
+    fn entry(&self, entry: Arc<Entry>) -> Self::Out;
+}
+
+/// Takes entries.
+struct Entries<'a>(&'a Space);
+
+impl Take for Entries<'_> {
+    type Out = Served;
+
+    fn space(&self) -> &Space {
+        self.0
+    }
+
+    fn plain(&self, header: Header, frame: &mut Bytes, payload: usize) -> Option<Served> {
+        let frame = Frame { header, tags: Tags::default(), payload: frame.slice(payload..) };
+        // stands in no near store: nobody asks for its deadline
+        let entry = Entry::new(frame, Tick::ZERO);
+        (self.0.accepts)(&entry).then(|| self.entry(Arc::new(entry)))
+    }
+
+    fn entry(&self, entry: Arc<Entry>) -> Served {
+        Served::fresh(entry, Tier::Far)
+    }
+}
+
+/// Takes plain bytes that carry the id of one codec.
+pub(crate) struct Payloads<'a> {
+    pub(crate) space: &'a Space,
+    pub(crate) codec: u32,
+}
+
+impl Take for Payloads<'_> {
+    type Out = Bytes;
+
+    fn space(&self) -> &Space {
+        self.space
+    }
+
+    fn plain(&self, header: Header, frame: &mut Bytes, payload: usize) -> Option<Bytes> {
+        if header.codec != self.codec {
+            return None;
+        }
+        let mut bytes = std::mem::take(frame);
+        bytes.advance(payload);
+        Some(bytes)
+    }
+
+    fn entry(&self, entry: Arc<Entry>) -> Bytes {
+        entry.payload().clone()
+    }
+}
+
+/// What became of a key of a call, by its position.
+type Reads<T> = Vec<(usize, Result<Option<T>>)>;
+
+impl Engine {
+    /// Reads `keys` from the far store.
+    pub(super) async fn read_bare(&self, keys: &[String], space: &Space) -> Results {
+        let mut results: Results = keys.iter().map(|_| Ok(None)).collect();
+        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or("", String::as_str));
+        for (index, (key, result)) in keys.iter().zip(&mut results).enumerate() {
+            if let Err(error) = self.open().and_then(|()| names.push(self, index, key)) {
+                *result = Err(error);
+            }
+        }
+        for (index, read) in self.read_names(&names, &Entries(space)).await {
+            if let Some(result) = results.get_mut(index) {
+                *result = read;
+            }
+        }
+        results
+    }
+
+    /// Reads what stands under `names` in the far store, one round trip a line, without a flight for each: nothing is
+    /// installed, so there is nothing to fence. What was read is told to the flights that others have under way.
+    pub(crate) async fn read_names<T: Take>(&self, names: &FarNames, take: &T) -> Reads<T::Out> {
         let Some(far) = &self.far else { return Vec::new() };
+        if self.lines.len() == 1 {
+            let keys: Vec<(usize, &str)> = names.iter().map(|(index, _, name)| (index, name)).collect();
+            return if keys.is_empty() { Vec::new() } else { self.read_line(far, 0, &keys, take).await };
+        }
+        let mut lines: BTreeMap<usize, Vec<(usize, &str)>> = BTreeMap::new();
+        for (index, line, name) in names.iter() {
+            lines.entry(line).or_default().push((index, name));
+        }
+        let reads = lines.iter().map(|(line, keys)| self.read_line(far, *line, keys, take));
+        join_all(reads).await.into_iter().flatten().collect()
+    }
+
+    async fn read_line<T: Take>(&self, far: &Far, line: usize, keys: &[(usize, &str)], take: &T) -> Reads<T::Out> {
         if self.footing(line).await == Footing::CutOff {
-            return places.iter().map(|(index, _)| (*index, Err(self.unreachable()))).collect();
+            return keys.iter().map(|(index, _)| (*index, Err(self.unreachable()))).collect();
         }
         let sent = self.clock.now();
-        let names: Vec<&str> = places.iter().map(|(_, at)| &*at.far).collect();
+        let names: Vec<&str> = keys.iter().map(|(_, name)| *name).collect();
         let frames = match far.call(&self.clock, &self.counters, far.leases().read_many(&names)).await {
             Ok(frames) => frames,
-            Err(error) => return places.iter().map(|(index, _)| (*index, Err(error.clone()))).collect(),
+            Err(error) => return keys.iter().map(|(index, _)| (*index, Err(error.clone()))).collect(),
         };
-        let mut reads = Vec::with_capacity(places.len());
-        let mut told: Vec<(&str, Stamp)> = Vec::with_capacity(places.len());
-        for ((index, at), frame) in places.iter().zip(frames) {
-            let read = match frame {
-                Some(frame) => self.take(at, &Found { frame, left: None }, sent, space).await,
-                None => Ok(None),
-            };
-            if let Ok(Some(entry)) = &read {
-                told.push((&at.near, entry.header().stamp));
+        let mut told: Vec<(&str, Stamp)> = Vec::with_capacity(keys.len());
+        let (mut reads, odd) = self.take_plain(far, keys, frames, sent, take, &mut told);
+        for (place, frame) in odd {
+            let (Some((index, name)), Some(read)) = (keys.get(place), reads.get_mut(place)) else { continue };
+            let taken = self.take_closer(line, name, frame, sent, take.space()).await;
+            if let Ok(Some(entry)) = &taken {
+                told.push((name, entry.header().stamp));
             }
-            reads.push((*index, read.map(|found| found.map(|entry| Served::fresh(entry, Tier::Far)))));
+            *read = (*index, taken.map(|entry| entry.map(|entry| take.entry(entry))));
         }
-        self.flights.contest(told);
+        if !self.flights.is_empty() {
+            let near = |(name, stamp)| Some((self.names.near_of(line, name)?, stamp));
+            self.flights.contest(told.into_iter().filter_map(near));
+        }
         reads
+    }
+
+    /// Takes what needs no second look: whole, in time, untagged, of the space's codec. And what needs one, by place.
+    fn take_plain<'a, T: Take>(
+        &self,
+        far: &Far,
+        keys: &[(usize, &'a str)],
+        frames: Vec<Option<Bytes>>,
+        sent: Tick,
+        take: &T,
+        told: &mut Vec<(&'a str, Stamp)>,
+    ) -> (Reads<T::Out>, Vec<(usize, Bytes)>) {
+        let (mut reads, mut odd) = (Vec::with_capacity(keys.len()), Vec::new());
+        let past = self.time.surely_past(&self.clock, sent);
+        // what no floor is raised for needs no near form
+        let closer = self.floors.any();
+        let track = self.track(0);
+        // without tags, what stands for one stands for all whose load began later
+        let mut stands_from = u64::MAX;
+        for (place, ((index, name), frame)) in keys.iter().zip(frames).enumerate() {
+            let mut read = None;
+            if let Some(mut frame) = frame {
+                let plain = far.packing().plain(name, &frame).filter(|(header, _)| {
+                    let stands = header.s0 >= stands_from || track.judge(header.s0, &[]) == Judged::Valid;
+                    if stands {
+                        stands_from = stands_from.min(header.s0);
+                    }
+                    !closer && stands && header.soft_exp > past
+                });
+                read = plain.and_then(|(header, at)| Some((take.plain(header, &mut frame, at)?, header.stamp)));
+                if read.is_none() {
+                    odd.push((place, frame));
+                }
+            }
+            reads.push((
+                *index,
+                Ok(read.map(|(out, stamp)| {
+                    told.push((name, stamp));
+                    out
+                })),
+            ));
+        }
+        (reads, odd)
+    }
+
+    async fn take_closer(
+        &self,
+        line: usize,
+        name: &str,
+        frame: Bytes,
+        sent: Tick,
+        space: &Space,
+    ) -> Result<Option<Arc<Entry>>> {
+        let Some(near) = self.names.near_of(line, name) else { return Ok(None) };
+        self.take(&self.place(&near)?, &Found { frame, left: None }, sent, space).await
     }
 }

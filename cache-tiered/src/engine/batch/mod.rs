@@ -12,6 +12,7 @@ use std::task::Poll;
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Result, Tick};
 
+pub(crate) use self::bare::{FarNames, Payloads};
 use self::load::Boarded;
 use super::read::Probe;
 use super::trust::Footing;
@@ -74,10 +75,16 @@ impl Engine {
         if wish != Consistency::Local {
             return join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
         }
-        if self.near.is_none() {
+        if self.reads_bare() {
             return self.read_bare(keys, space).await;
         }
         Batch::new(self, keys, space, None).run().await
+    }
+
+    /// Whether many keys are read without a flight for each: there is nothing to install, and no write of our own is on
+    /// its way.
+    pub(crate) fn reads_bare(&self) -> bool {
+        self.near.is_none() && self.behind.is_none()
     }
 
     /// As [`get_many`](Self::get_many); what is in neither tier is loaded, in one call for the keys that this process
