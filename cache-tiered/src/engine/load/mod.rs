@@ -12,12 +12,13 @@ use cache_core::{Entry, Error, ErrorKind, Result};
 
 pub(crate) use self::held::Held;
 pub(crate) use self::task::{LoadTask, late};
+use super::pauses::Why;
 use super::read::{Probe, ReadToLoad};
 use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Served, Tier};
 use crate::consistency::Consistency;
-use crate::flight::{Boarding, Lead, Outcome};
+use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::loaded::Loader;
 use crate::space::Space;
 
@@ -111,6 +112,28 @@ impl Engine {
         self.far.as_ref().is_some_and(|far| far.bus().is_some())
     }
 
+    /// The read phase of a flight that will load. `None` if its caller has a fallback near and waited for the soft
+    /// timeout: then its patience is over.
+    async fn read_patiently(
+        &self,
+        at: &Where,
+        flight: &Flight,
+        space: &Space,
+        suspect: Option<Arc<Entry>>,
+        may_fall_back: bool,
+    ) -> Option<Result<ReadToLoad>> {
+        let read = self.read_to_load(at, flight, space, suspect);
+        let patience = space.policy.timeouts.soft.zip(space.policy.fail_safe).filter(|_| may_fall_back);
+        let Some((soft, fail_safe)) = patience.filter(|_| self.near_fallback(&at.near, space).is_some()) else {
+            return Some(read.await);
+        };
+        let read = tokio::time::timeout(soft, read).await.ok();
+        if read.is_none() {
+            self.pauses.rest(&at.near, self.clock.now() + fail_safe.throttle, Why::Late);
+        }
+        read
+    }
+
     /// Drives a flight: the read phase in the caller (a far hit needs no task), the rest in a task of its own.
     async fn lead(
         self: &Arc<Self>,
@@ -125,17 +148,21 @@ impl Engine {
         let mut far_works = far_works && self.far.is_some();
         let mut rest = Duration::ZERO;
         if far_works && !missed {
-            match self.read_to_load(at, &flight, space, suspect).await {
-                Ok(ReadToLoad::Found(entry, tier)) => {
+            match self.read_patiently(at, &flight, space, suspect, may_fall_back).await {
+                // the flight's task asks again, beside the caller's fallback
+                None => {}
+                Some(Ok(ReadToLoad::Found(entry, tier))) => {
                     let outcome = self.end_read(at, lead, space, Ok(Some((Arc::clone(&entry), tier))));
                     if self.due(&at.near, &entry, space, true) {
                         self.refresh(&at.near, entry, space, loader);
                     }
                     return outcome;
                 }
-                Ok(ReadToLoad::Missed(left)) => rest = left,
-                Err(error) if error.kind() == ErrorKind::Invalid => return self.end_read(at, lead, space, Err(error)),
-                Err(_) => far_works = false,
+                Some(Ok(ReadToLoad::Missed(left))) => rest = left,
+                Some(Err(error)) if error.kind() == ErrorKind::Invalid => {
+                    return self.end_read(at, lead, space, Err(error));
+                }
+                Some(Err(_)) => far_works = false,
             }
         }
         if let Some(error) = self.held_back(at, &flight, &space.policy, rest) {

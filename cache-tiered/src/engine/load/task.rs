@@ -140,7 +140,7 @@ impl LoadTask {
                 Ok(Round::Found(entry, tier)) => return Ok(self.serve(entry, tier)),
                 Ok(Round::Granted(held)) => return self.fill(far, held, loader).await,
                 Ok(Round::Barred) => return self.barred(loader).await,
-                Ok(Round::Resting(left)) if self.flight.fallback().is_some() => {
+                Ok(Round::Resting(left)) if self.has_fallback() => {
                     return Err(self.engine.rested(&self.at, left));
                 }
                 // whom its fallback does not serve can't wait for so long
@@ -177,6 +177,11 @@ impl LoadTask {
                 Round::Again
             }
         })
+    }
+
+    /// Whether there is something to serve instead of a load, in the far store or, if that was too slow to tell, near.
+    fn has_fallback(&self) -> bool {
+        self.flight.fallback().is_some() || self.engine.near_fallback(&self.at.near, &self.space).is_some()
     }
 
     /// Removes a value that rests, so that the key can be loaded.

@@ -101,6 +101,27 @@ pub(crate) async fn what_a_tag_invalidated_is_never_a_fallback(far: impl Far) {
     assert!(origin.ask(&late).await.is_err(), "nor is it found in the far store");
 }
 
+/// FusionCache serves what was cleared, out of its second level.
+pub(crate) async fn a_clear_then_fail_safe_never_serves_what_was_before(far: impl Far) {
+    let origin = Origin::says("old");
+    let (left, right) = (node(&far).await, node(&far).await);
+    let (a, b) = (cache(&left, safe(LONG)), cache(&right, safe(LONG)));
+    for cache in [&a, &b] {
+        assert_eq!(origin.read(cache).await, "old");
+    }
+    past_ttl().await;
+    origin.now(Now::Fail);
+    assert_eq!(origin.read(&b).await, "old", "a fallback that stands");
+    left.clear().await.unwrap();
+    assert!(origin.ask(&a).await.is_err());
+    eventually("the other process drops its fallback", async || origin.ask(&b).await.is_err()).await;
+    let late = cache(&node(&far).await, safe(LONG));
+    assert!(origin.ask(&late).await.is_err(), "nor is it found in the far store");
+    origin.say("new");
+    eventually("the new value", async || origin.ask(&late).await.is_ok_and(|a| a.value.is_some_and(|v| *v == "new")))
+        .await;
+}
+
 pub(crate) async fn a_policy_without_fail_safe_is_served_no_fallback(far: impl Far) {
     let origin = Origin::says("old");
     let tiered = node(&far).await;
