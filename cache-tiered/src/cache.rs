@@ -379,7 +379,7 @@ pub(crate) enum Probed<T> {
 /// A near hit that is to be refreshed by the caller that met it.
 pub(crate) struct Due {
     pub(crate) text: String,
-    entry: Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
 }
 
 /// The codec of a cache, and the id that its frames carry.

@@ -6,13 +6,18 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result};
 
-use crate::answer::{Answer, Served};
-use crate::cache::{BoxError, Cache, Probed, Reader};
-use crate::loaded::{KeysLoader, Loaded, ManyLoader, Produced};
+use crate::answer::{Answer, Freshness, Served, Tier};
+use crate::cache::{BoxError, Cache, Due, Probed, Reader};
+use crate::gather::Gather;
+use crate::loaded::{KeysLoader, Loaded, Loader, ManyLoader, Produced};
 use crate::{CacheKey, KeyText};
+
+/// How long the refreshes of a batch wait for each other, once the first has found that it is the one to load.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 impl<V, K> Cache<V, K>
 where
@@ -21,9 +26,12 @@ where
 {
     /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
     pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
-        let mut sorted = self.sort(keys, |text| self.near(text, None));
+        let mut sorted = self.sort(keys, |text, _| self.near(text, None));
         if !sorted.texts.is_empty() {
             let served = self.engine().get_many(&sorted.texts, &self.space, self.consistency).await;
+            if self.space.policy.sliding.is_some() {
+                self.note_far(&mut sorted, &served, false);
+            }
             sorted.fill(served, |found| {
                 let found = found.map_err(|error| self.failed(error))?;
                 self.finish_get(found).map(|answer| answer.and_then(|answer| answer.value))
@@ -44,6 +52,10 @@ where
     /// The loader runs in a task of its own and must end within the policy's `hard_timeout`. A caller that goes away
     /// does not end it while others wait for one of its keys. One near pass; one far round trip if all is found there,
     /// else three and the load.
+    ///
+    /// Values that are due by the policy's [`refresh_ahead`](crate::Policy::refresh_ahead) are served, and refreshed in the
+    /// background by one call for all of them that this process is the one to load: one for those found near, one for those
+    /// found far.
     ///
     /// # Errors
     /// Each key has its own: `Loader` with the loader's error or panic for the keys that it was asked for; `Timeout` past
@@ -94,13 +106,7 @@ where
         E: Into<BoxError>,
         E2: Into<BoxError>,
     {
-        let mut sorted = self.sort(keys, |text| self.near_answer(text, None));
-        if !sorted.texts.is_empty() {
-            let loader = Self::by_position(&sorted, keys, self.erase_many(loader));
-            let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;
-            sorted.fill(served, |found| self.finish_load(found));
-        }
-        sorted.results()
+        self.many(keys, self.erase_many(loader), |text, due| self.near_answer(text, Some(due)), |answer| answer).await
     }
 
     /// As [`get_many_or_load`](Self::get_many_or_load) with a loader whose type is erased.
@@ -108,20 +114,75 @@ where
     where
         Q: Borrow<K> + Clone + Send + Sync + 'static,
     {
-        let mut sorted = self.sort(keys, |text| self.near(text, None));
+        self.many(keys, loader, |text, due| self.near(text, Some(due)), |answer| answer.value).await
+    }
+
+    async fn many<Q, T: Send>(
+        &self,
+        keys: &[Q],
+        loader: KeysLoader<Q>,
+        near: impl Fn(&str, &mut Option<Due>) -> Option<T>,
+        finish: impl Fn(Answer<V>) -> T,
+    ) -> Vec<Result<T>>
+    where
+        Q: Borrow<K> + Clone + Send + Sync + 'static,
+    {
+        let mut sorted = self.sort(keys, near);
+        if !sorted.due.is_empty() {
+            self.refresh_many(keys, std::mem::take(&mut sorted.due), &loader);
+        }
         if !sorted.texts.is_empty() {
-            let loader = Self::by_position(&sorted, keys, loader);
-            let served = self.engine().load_many(&sorted.texts, &self.space, &loader, self.consistency).await;
-            sorted.fill(served, |found| self.finish_load(found).map(|answer| answer.value));
+            let by_position = Self::by_position(&sorted, keys, Arc::clone(&loader));
+            let served = self.engine().load_many(&sorted.texts, &self.space, &by_position, self.consistency).await;
+            self.note_far(&mut sorted, &served, true);
+            if !sorted.due.is_empty() {
+                self.refresh_many(keys, std::mem::take(&mut sorted.due), &loader);
+            }
+            sorted.fill(served, |found| self.finish_load(found).map(&finish));
         }
         sorted.results()
     }
 
+    /// Does what is due about what was found, and notes what is to be refreshed by a caller that `loads`.
+    fn note_far<T>(&self, sorted: &mut Sorted<T>, served: &[Result<Option<Served>>], loads: bool) {
+        for ((place, text), found) in sorted.places.iter().zip(&sorted.texts).zip(served) {
+            if let Ok(Some(Served { entry, tier: Tier::Near | Tier::Far, freshness })) = found
+                && !matches!(freshness, Freshness::Stale(_))
+                && self.engine().due(text, entry, &self.space, loads)
+            {
+                sorted.due.push((*place, Due { text: text.clone(), entry: Arc::clone(entry) }));
+            }
+        }
+    }
+
+    /// Begins refreshes in the background: each key's own, and one call of the loader for those that are loaded.
+    #[cold]
+    fn refresh_many<Q>(&self, keys: &[Q], due: Vec<(usize, Due)>, loader: &KeysLoader<Q>)
+    where
+        Q: Clone + Send + Sync + 'static,
+    {
+        let space = self.space.gathered();
+        let gather = Gather::new(Arc::clone(self.engine()), Arc::clone(&space), Arc::clone(loader));
+        // all are on their way before the first sets out
+        let loads: Vec<(Due, Loader)> = due
+            .into_iter()
+            .filter_map(|(place, due)| {
+                let load = gather.loader(keys.get(place)?.clone(), &due.text, TOGETHER);
+                Some((due, load))
+            })
+            .collect();
+        for (due, load) in loads {
+            self.engine().refresh(&due.text, due.entry, &space, load);
+        }
+    }
+
     /// Answers what is near; what is not, and is a good key, is left with its text.
-    fn sort<Q: Borrow<K>, T>(&self, keys: &[Q], near: impl Fn(&str) -> Option<T>) -> Sorted<T> {
-        let mut sorted = Sorted { results: Vec::with_capacity(keys.len()), texts: Vec::new(), places: Vec::new() };
+    fn sort<Q: Borrow<K>, T>(&self, keys: &[Q], near: impl Fn(&str, &mut Option<Due>) -> Option<T>) -> Sorted<T> {
+        let results = Vec::with_capacity(keys.len());
+        let mut sorted = Sorted { results, texts: Vec::new(), places: Vec::new(), due: Vec::new() };
         for (place, key) in keys.iter().enumerate() {
-            sorted.results.push(match self.probe(key.borrow(), &near) {
+            let mut due = None;
+            sorted.results.push(match self.probe(key.borrow(), |text| near(text, &mut due)) {
                 Ok(Probed::Hit(found)) => Some(Ok(found)),
                 Ok(Probed::Miss(text)) => {
                     sorted.texts.push(text);
@@ -130,6 +191,7 @@ where
                 }
                 Err(error) => Some(Err(error)),
             });
+            sorted.due.extend(due.map(|due| (place, due)));
         }
         sorted
     }
@@ -264,6 +326,8 @@ struct Sorted<T> {
     texts: Vec<String>,
     /// Their positions.
     places: Vec<usize>,
+    /// What is to be refreshed, by position.
+    due: Vec<(usize, Due)>,
 }
 
 impl<T> Sorted<T> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{Entry, Error, ErrorKind, Tick};
+use tokio::time::Instant;
 
 use super::pauses::Why;
 use super::{Engine, Where};
@@ -49,14 +50,22 @@ impl Engine {
         Some(stale(self.near_fallback(&at.near, space)?, Tier::Near, reason))
     }
 
-    /// The end of a flight for a caller with patience: past the soft timeout it is served a fallback, if there is one,
-    /// and the flight goes on without it.
-    pub(super) async fn patient(&self, at: &Where, seat: &Seat, space: &Space, may: bool) -> Result<Outcome, Served> {
+    /// The end of a flight for a caller with patience: past the soft timeout, counted from `since`, it is served a fallback,
+    /// if there is one, and the flight goes on without it.
+    pub(super) async fn patient(
+        &self,
+        at: &Where,
+        seat: &Seat,
+        space: &Space,
+        may: bool,
+        since: Instant,
+    ) -> Result<Outcome, Served> {
         let Some((soft, fail_safe)) = space.policy.timeouts.soft.zip(space.policy.fail_safe).filter(|_| may) else {
             return Ok(seat.ended().await);
         };
         let late = self.pauses.active(&at.near, self.clock.now()).is_some();
-        if let Ok(outcome) = tokio::time::timeout(if late { Duration::ZERO } else { soft }, seat.ended()).await {
+        let ends = if late { since } else { since + soft };
+        if let Ok(outcome) = tokio::time::timeout_at(ends, seat.ended()).await {
             return Ok(outcome);
         }
         match self.fall_back(at, &seat.flight, space, StaleReason::SoftTimeout) {

@@ -77,6 +77,10 @@ impl Take for Entries<'_> {
     }
 
     fn plain(&self, header: Header, frame: &mut Bytes, payload: usize) -> Option<Served> {
+        // a read makes its ttl count anew, for which its times have to be known
+        if self.0.policy.sliding.is_some() {
+            return None;
+        }
         let frame = Frame { header, tags: Tags::default(), payload: frame.slice(payload..) };
         // stands in no near store: nobody asks for its deadline
         let entry = Entry::new(frame, Tick::ZERO);

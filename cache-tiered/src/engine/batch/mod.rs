@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Result, Tick};
+use tokio::time::Instant;
 
 pub(crate) use self::bare::{FarNames, Payloads};
 use self::load::Boarded;
@@ -135,9 +136,10 @@ impl<'a> Batch<'a> {
             Some(loader) => load::start(self, missing, loader),
             None => Vec::new(),
         };
-        let (engine, space, may) = (self.engine, self.space, self.may_fall_back());
+        // all are waited for at once: who is late keeps no caller longer than one of them would
+        let (engine, space, may, since) = (self.engine, self.space, self.may_fall_back(), Instant::now());
         for Boarded { index, at, lead } in led {
-            self.results[index] = match engine.patient(&at, &lead.seat, space, may).await {
+            self.results[index] = match engine.patient(&at, &lead.seat, space, may, since).await {
                 Err(fallback) => Some(Ok(Some(fallback))),
                 Ok(outcome) => engine.or_fallback(&at, lead.flight(), space, may, outcome).into_result(),
             };
@@ -147,7 +149,7 @@ impl<'a> Batch<'a> {
                 self.results[index] = engine.accept(&at, &seat, seat.read().await).into_result();
                 continue;
             }
-            let outcome = match engine.patient(&at, &seat, space, may).await {
+            let outcome = match engine.patient(&at, &seat, space, may, since).await {
                 Err(fallback) => {
                     self.results[index] = Some(Ok(Some(fallback)));
                     continue;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Result};
+use tokio::time::Instant;
 
 pub(crate) use self::held::Held;
 pub(crate) use self::task::{LoadTask, late};
@@ -71,7 +72,7 @@ impl Engine {
             let outcome = match self.board(&at, true, since) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
-                    match self.patient(&at, &seat, space, may_fall_back).await {
+                    match self.patient(&at, &seat, space, may_fall_back, Instant::now()).await {
                         Err(fallback) => Outcome::Done(Some(fallback)),
                         Ok(outcome) => {
                             let outcome = self.accept(&at, &seat, outcome);
@@ -175,7 +176,7 @@ impl Engine {
         let handle = tokio::spawn(task.run(loader, far_works));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
-        match self.patient(at, &lead.seat, space, may_fall_back).await {
+        match self.patient(at, &lead.seat, space, may_fall_back, Instant::now()).await {
             Err(fallback) => Outcome::Done(Some(fallback)),
             Ok(outcome) => self.or_fallback(at, &flight, space, may_fall_back, outcome),
         }
