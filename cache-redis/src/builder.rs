@@ -44,8 +44,8 @@ use crate::{Redis, Tracking, error};
 /// | `verify` | whether the server's certificate is checked | `true` |
 ///
 /// The names that other clients have are taken in urls too: `pool_size` or `max_connections` for `connections`,
-/// `command_timeout`, `response_timeout` or `socket_timeout` for `timeout`, `connection_timeout` or
-/// `socket_connect_timeout` for `connect_timeout`, `keep_alive`, `database`, `max_retry_delay` for `backoff_max`.
+/// `command_timeout`, `response_timeout`, `socket_timeout` or `read_timeout` for `timeout`, `connection_timeout`,
+/// `socket_connect_timeout` or `dial_timeout` for `connect_timeout`, `keep_alive`, `database`, `max_retry_delay` for `backoff_max`.
 ///
 /// Each option is a setter here, a parameter of the url (`redis://host/0?timeout=200ms`) and an environment variable
 /// (`REDIS_TIMEOUT=200ms`). Times are written `250ms`, `2s` or `1m`; sizes `4096`, `64k` or `2m`.

@@ -358,6 +358,8 @@ fn other_clients_names_for_options_are_taken_in_urls() {
     let knobs = &config.knobs;
     assert_eq!((knobs.connections, knobs.timeout, config.db), (4, Duration::from_secs(2), 2));
     assert_eq!((knobs.connect_timeout, knobs.backoff_max), (Duration::from_secs(3), Duration::from_secs(5)));
+    let config = RedisBuilder::default().url("redis://h?dial_timeout=3s&read_timeout=2s").build().unwrap();
+    assert_eq!((config.knobs.connect_timeout, config.knobs.timeout), (Duration::from_secs(3), Duration::from_secs(2)));
     let error = RedisBuilder::default().url("redis://h?pool_size=none").build().unwrap_err();
     assert!(error.message().contains("connections is a whole number"), "{error}");
 }

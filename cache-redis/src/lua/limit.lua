@@ -5,7 +5,11 @@ local K=KEYS[1]
 local cost,kind,most,span=tonumber(ARGV[1]),ARGV[2],tonumber(ARGV[3]),tonumber(ARGV[4])
 local ask=math.max(cost,1)
 local held=redis.call('GET',K) or kind
-if string.sub(held,1,2)~=kind then return redis.error_reply('WRONGTYPE the key holds no limit of this kind') end
+-- digits, or for a log a sum and pieces of 12 bytes
+local formed=kind=='l:' and (#held==2 or #held%12==6) or kind~='l:' and string.find(held,'^[%d:]*$',3)
+if string.sub(held,1,2)~=kind or not formed then
+  return redis.error_reply('WRONGTYPE the key holds no limit of this kind')
+end
 held=string.sub(held,3)
 local t=redis.call('TIME')
 local now=t[1]*1000000+t[2]

@@ -262,7 +262,7 @@ async fn bad_arguments_are_refused(t: T) {
 
 async fn foreign_keys_are_left_alone(t: T) {
     let (key, store) = (t.key("k"), t.store());
-    for value in ["not a limit", "12", ""] {
+    for value in ["not a limit", "12", "", "g:ada", "f:1:ada", "s:1:2:ada", "lilac"] {
         let value = Bytes::from_static(value.as_bytes());
         store.set(&key, value.clone(), LONG).await.unwrap();
         for algorithm in ALL {
