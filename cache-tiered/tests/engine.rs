@@ -346,6 +346,25 @@ async fn a_restarted_far_store_makes_near_entries_prove_themselves() {
 }
 
 #[tokio::test]
+async fn a_new_server_is_told_of_the_tags_and_keys_that_were_invalidated_a_moment_ago() {
+    let far = Memory::new();
+    let (tiered, started) = (node(&far).await, node(&far).await);
+    tiered.invalidate_tag("t").await.unwrap();
+    tiered.clear().await.unwrap();
+    names(&tiered).invalidate("k").await.unwrap();
+    let told = async |n| {
+        eventually("they are repeated", async || tiered.metrics().get(Metric::Invalidated) == n).await;
+    };
+    told(3).await;
+    far.restart();
+    told(6).await;
+    // what was repeated is told again to the next one
+    far.restart();
+    told(9).await;
+    assert_eq!(started.metrics().get(Metric::Invalidated), 0, "by whoever had it acknowledged");
+}
+
+#[tokio::test]
 async fn builders_list_every_mistake() {
     let error = Tiered::builder().namespace("a:b").bound(Duration::ZERO).buckets(0).build().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);

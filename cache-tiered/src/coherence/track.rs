@@ -232,9 +232,10 @@ impl Track {
         self.base = Some(high);
         self.epoch_start = high;
         self.overflowed = false;
-        // numbers at or below the new base are covered by the epoch; a line that was reset reuses none above it
+        // numbers at or below the new base are covered by the epoch; those above it that another run, or another life of
+        // the line, gave, will be given again
         self.ahead = self.ahead.split_off(&(high + 1));
-        if reason == Bump::Reset {
+        if matches!(reason, Bump::Reset | Bump::Run) {
             self.ahead.clear();
         }
         self.close_up();
@@ -400,6 +401,21 @@ mod tests {
         assert_eq!(track.beat_reply(ticket, &other, at(4), true), Verdict::Bumped(Bump::Run));
         let ticket = track.beat_sent(at(5));
         assert_eq!(track.beat_reply(ticket, &other, at(5), true), Verdict::Trusted);
+    }
+
+    #[test]
+    fn numbers_that_an_old_server_gave_hide_no_change_of_the_new_one() {
+        let mut track = started(10);
+        // 11 was lost on its way, and 11 to 13 are lost with the server
+        track.mark(12);
+        track.mark(13);
+        let ticket = track.beat_sent(at(3));
+        let other = Beat { run: 2, ..beat(10) };
+        assert_eq!(track.beat_reply(ticket, &other, at(3), true), Verdict::Bumped(Bump::Run));
+        track.mark(11);
+        assert!(!track.knows(12), "the new server's 12 is another change");
+        let ticket = track.beat_sent(at(4));
+        assert_eq!(track.beat_reply(ticket, &Beat { run: 2, ..beat(13) }, at(4), false), Verdict::Bumped(Bump::Gap));
     }
 
     #[test]

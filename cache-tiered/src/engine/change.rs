@@ -7,6 +7,7 @@ use std::time::Duration;
 use cache_core::observe::Metric;
 use cache_core::{Applied, Change, Entry, Error, ErrorKind, Result, Tick};
 
+use super::recovery::Told;
 use super::{Engine, Where};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, ack_purges};
@@ -84,7 +85,7 @@ impl Engine {
                 }
                 self.mark(line, applied.n);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
-                self.remember(line, &far_keys, run);
+                self.remember(line, Told::keys(&far_keys), run);
                 Ok(applied)
             }
             Err(error) => {
@@ -191,6 +192,7 @@ impl Engine {
             return Ok(());
         };
         let (period, span) = self.period();
+        let run = self.track(0).run();
         let bump = bus.bump(&self.lines[0].names, self.node, tag, period, span);
         let n = match far.call(&self.clock, &self.counters, bump).await {
             Ok(n) => n,
@@ -201,6 +203,7 @@ impl Engine {
             }
         };
         self.apply_bump(0, n, tag);
+        self.remember(0, Told::Tag(tag), run);
         self.counters.count(Metric::Invalidated);
         Ok(())
     }

@@ -101,7 +101,7 @@ pub(crate) struct LineState {
     pub(crate) beat: Notify,
     /// Rung when trust was renewed or an outage began.
     pub(crate) verdict: Notify,
-    pub(crate) ring: Mutex<Ring<Vec<String>>>,
+    pub(crate) ring: Mutex<Ring<recovery::Told>>,
     pub(crate) recovery: Mutex<Recovery>,
 }
 

@@ -29,11 +29,24 @@ pub(crate) struct Recovery {
     rest: u32,
 }
 
+/// An acknowledged change.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Keys(Vec<String>),
+    Tag(u64),
+}
+
 /// What is retried at once.
 struct Retry {
     keys: Vec<Arc<str>>,
     tags: Vec<u64>,
     everything: bool,
+}
+
+impl Told {
+    pub(super) fn keys(far_keys: &[&str]) -> Self {
+        Self::Keys(far_keys.iter().map(|key| (*key).to_owned()).collect())
+    }
 }
 
 impl Recovery {
@@ -48,6 +61,13 @@ impl Recovery {
         self.bound();
         if !self.everything {
             self.tags.insert(tag);
+        }
+    }
+
+    fn keep_told(&mut self, told: &Told) {
+        match told {
+            Told::Keys(keys) => keys.iter().for_each(|key| self.keep(&Arc::from(key.as_str()))),
+            Told::Tag(tag) => self.keep_tag(*tag),
         }
     }
 
@@ -96,14 +116,12 @@ impl Engine {
     /// The acknowledgement may be the last word of a server that was replaced meanwhile. Then the replay of that change
     /// of servers is over, or will find these in the ring: which of the two shows in whether `run`, noted when the
     /// change left, is still the run.
-    pub(super) fn remember(&self, line: usize, far_keys: &[&str], run: Option<u64>) {
+    pub(super) fn remember(&self, line: usize, told: Told, run: Option<u64>) {
         let state = &self.lines[line];
-        let kept = far_keys.iter().map(|key| (*key).to_owned()).collect();
-        state.ring.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now(), kept);
+        let recovered = told.clone();
+        state.ring.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now(), told);
         if self.track(line).run() != run && !broken(Mutation::NoLateReplay) {
-            let mut recovery = state.recovery.lock().unwrap_or_else(PoisonError::into_inner);
-            far_keys.iter().for_each(|key| recovery.keep(&Arc::from(*key)));
-            drop(recovery);
+            self.recovery(line).keep_told(&recovered);
             state.beat.notify_one();
         }
     }
@@ -123,9 +141,11 @@ impl Engine {
         }
         let (period, span) = self.period();
         for tag in tags {
+            let run = self.track(0).run();
             match bus.bump(&self.lines[0].names, self.node, tag, period, span).await {
                 Ok(n) => {
                     self.apply_bump(0, n, tag);
+                    self.remember(0, Told::Tag(tag), run);
                     self.counters.count(Metric::Invalidated);
                 }
                 Err(_) => {
@@ -147,7 +167,7 @@ impl Engine {
                     self.purge(&near, Cause::Own);
                 }
                 self.mark(line, applied.n);
-                self.remember(line, &far_keys, run);
+                self.remember(line, Told::keys(&far_keys), run);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
             }
             Err(_) => {
@@ -168,16 +188,20 @@ impl Engine {
         let kept = self.lines[line].ring.lock().unwrap_or_else(PoisonError::into_inner).take(now);
         let mut recovery = self.lines[line].recovery.lock().unwrap_or_else(PoisonError::into_inner);
         match kept {
-            Some(changes) => changes.iter().flatten().for_each(|key| recovery.keep(&Arc::from(key.as_str()))),
+            Some(changes) => changes.iter().for_each(|told| recovery.keep_told(told)),
             None => recovery.everything = true,
         }
     }
 
     async fn clear_for(&self, bus: &dyn Bus) -> bool {
         let (period, span) = self.period();
+        let run = self.track(0).run();
         let answer = bus.bump(&self.lines[0].names, self.node, envelope::ALL, period, span).await;
         match &answer {
-            Ok(n) => self.apply_bump(0, *n, envelope::ALL),
+            Ok(n) => {
+                self.apply_bump(0, *n, envelope::ALL);
+                self.remember(0, Told::Tag(envelope::ALL), run);
+            }
             Err(_) => self.recovery(0).everything = true,
         }
         answer.is_ok()
