@@ -56,7 +56,7 @@ fn entries(n: u32) {
         near
     });
     row("`Moka`, entries of bytes", ours, Some(floor));
-    println!("| of these, `Entry::BOOKKEEPING` | {} | |", Entry::BOOKKEEPING);
+    println!("| of these counted beside key and payload, `Entry::BOOKKEEPING` | {} | |", Entry::BOOKKEEPING);
 }
 
 /// Decoded values: the entry keeps the payload too, so that it can be written elsewhere and weighed.

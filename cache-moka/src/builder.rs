@@ -21,7 +21,8 @@ impl Default for Builder {
 
 impl Builder {
     /// The byte budget: keys, values and bookkeeping ([`Entry::weight`](cache_core::Entry::weight)); 64 MiB by
-    /// default. What moka needs for itself comes on top.
+    /// default. What moka's tables take for an entry is part of it; about 100 KB for an empty store, and decoded values,
+    /// come on top.
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
