@@ -336,6 +336,20 @@ impl Frame {
         Some((header, HEADER + seal::LEN))
     }
 
+    /// The bytes that stood under `key` with a later end of freshness; `None` if they are not the value with the stamp
+    /// `seen`, or are as fresh as that already. The payload is as it was, whatever was done to it.
+    #[must_use]
+    pub fn prolonged(key: &str, bytes: &Bytes, seen: Stamp, soft_exp: u64) -> Option<Bytes> {
+        let mut frame = Self::parse(key, bytes).ok()?;
+        let header = &mut frame.header;
+        let same = header.stamp == seen && matches!(header.state, State::Value | State::Negative);
+        if !same || header.soft_exp >= soft_exp {
+            return None;
+        }
+        header.soft_exp = soft_exp;
+        Some(frame.to_bytes(key))
+    }
+
     /// The frame of a lease.
     #[must_use]
     pub fn lease(token: Stamp, deadline_ms: u64) -> [u8; HEADER] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Result, Stamp};
+use crate::{Frame, Result, Stamp};
 
 /// A frame found in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct Fill<'a> {
 /// [`discard`](Self::discard). A token of [`Stamp::NONE`] holds nothing. A frame counts whole against
 /// [`max_value`](crate::CacheService::max_value).
 ///
-/// Every method is one round trip, except [`lease`](Self::lease), which may need two when the key holds a value or a
+/// Every method is one round trip, except [`touch`](Self::touch), see there, and [`lease`](Self::lease), which may need two when the key holds a value or a
 /// tombstone: whether its time has passed is for the store's own clock to say. All keys are physical: the store adds nothing to them.
 ///
 /// The methods on many keys equal the loop of their single form, with a result for each: one key's error, a refused
@@ -120,6 +120,19 @@ pub trait Leases: Send + Sync {
 
     /// Stores `frame` for `ttl` if the key holds a value (`V` or `N`) whose stamp is still `seen`.
     async fn refresh(&self, key: &str, seen: Stamp, frame: Bytes, ttl: Duration) -> Result<bool>;
+
+    /// Prolongs a value: lets it be fresh until `soft_exp` in server ms, and the store keep it for `ttl`, if the key holds a
+    /// value (`V` or `N`) whose stamp is still `seen` and which is not as fresh already. Never shortens; whether it
+    /// prolonged.
+    ///
+    /// Two round trips and the value, unless the store can do it where the value stands.
+    async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {
+        let Some(found) = self.read(key).await? else { return Ok(false) };
+        match Frame::prolonged(key, &found.frame, seen, soft_exp) {
+            Some(frame) => self.refresh(key, seen, frame, ttl).await,
+            None => Ok(false),
+        }
+    }
 
     /// Gives the lease back unfilled: removes it (a stale value stays, without lease) and wakes flagged waiters.
     /// `false` if `token` no longer holds it.

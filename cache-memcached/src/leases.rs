@@ -157,6 +157,21 @@ impl Leases for Memcached {
         .await
     }
 
+    async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {
+        self.run("touch", async |attempt| {
+            check_key(key)?;
+            let ttl = check_ttl(ttl)?;
+            self.edit(key, attempt, |held| {
+                Ok(match held.and_then(|item| Frame::prolonged(key, &item.value, seen, soft_exp)) {
+                    Some(frame) => Edit::Store(frame, Until::Ttl(ttl), true),
+                    None => Edit::Leave(false),
+                })
+            })
+            .await
+        })
+        .await
+    }
+
     async fn release(&self, key: &str, token: Stamp, _channel: &str) -> Result<bool> {
         self.run("release", async |attempt| {
             check_key(key)?;

@@ -82,6 +82,13 @@ impl Leases for Redis {
         call.run(self.link(), "refresh").await
     }
 
+    async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {
+        checked(key, "touch")?;
+        let ttl = millis(ttl, "touch")?;
+        let call = script::TOUCH.on(&[key]).arg(&seen.to_bytes()[..]).arg(&soft_exp.to_le_bytes()[..]).arg(ttl);
+        call.run(self.link(), "touch").await
+    }
+
     async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool> {
         checked(key, "release")?;
         let call = script::RELEASE.on(&[key]).arg(&token.to_bytes()[..]).arg(channel).arg(self.link().publish());

@@ -62,6 +62,8 @@ scripts! {
     FILL = "look" "held" "wake" "fill";
     /// Replaces a value by its stamp.
     REFRESH = "look" "refresh";
+    /// Prolongs a value by its stamp.
+    TOUCH = "look" "touch";
     /// Gives a lease back.
     RELEASE = "look" "held" "patch" "wake" "bare" "release";
     /// Gives a lease back and keeps others from it for a while.

@@ -123,6 +123,19 @@ impl Leases for Memory {
         })
     }
 
+    async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {
+        self.run("touch", |store| {
+            check_key(key)?;
+            let ttl = check_ttl(ttl)?;
+            let bytes = store.bytes(key)?;
+            let Some(frame) = bytes.and_then(|bytes| Frame::prolonged(key, &bytes, seen, soft_exp)) else {
+                return Ok(false);
+            };
+            store.put(key, frame, ttl);
+            Ok(true)
+        })
+    }
+
     async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool> {
         self.run("release", |store| {
             check_key(key)?;

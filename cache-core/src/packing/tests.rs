@@ -101,9 +101,10 @@ fn a_ciphertext_moved_to_another_key_or_header_is_a_miss() {
     for (index, change) in changes.iter().enumerate() {
         assert_eq!(moved("ns:alice", change), Err(Malformed::Encryption), "change {index}");
     }
-    // what scripts rewrite: softened, leased, waited for
+    // what scripts rewrite: softened, leased, waited for, prolonged
     assert!(moved("ns:alice", &|f| (f.header.state, f.header.stamp) = (State::Stale, Stamp(1))).is_ok());
     assert!(moved("ns:alice", &|f| f.header.flags |= flag::WAITER).is_ok());
+    assert!(moved("ns:alice", &|f| f.header.soft_exp += 1).is_ok());
 }
 
 #[test]

@@ -71,19 +71,16 @@ impl Engine {
         });
     }
 
-    /// Stores the entry anew with a later end, if the far store still holds its stamp. Nobody is told: it is the same
-    /// value.
+    /// Prolongs the entry where it stands, if the far store still holds its stamp. Nobody is told: it is the same value,
+    /// and it does not travel.
     async fn touch_far(&self, at: &Where, entry: &Entry, ttl: Duration, grace: Duration) -> Result<bool> {
         let Some(far) = &self.far else { return Ok(false) };
         self.counters.count(Metric::Touched);
         let now = self.time.ms(&self.clock, self.clock.now());
         let soft_exp = now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-        let mut frame = entry.to_frame();
-        frame.header = Header { soft_exp, ..frame.header };
-        let bytes = far.packing().pack(&at.far, &frame)?;
         let ttl = ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl));
-        let seen = frame.header.stamp;
-        far.call(&self.clock, &self.counters, far.leases().refresh(&at.far, seen, bytes, ttl)).await
+        let touch = far.leases().touch(&at.far, entry.header().stamp, soft_exp, ttl);
+        far.call(&self.clock, &self.counters, touch).await
     }
 
     /// Loads an entry again in the background, unless a flight of its key is under way.

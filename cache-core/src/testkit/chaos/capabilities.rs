@@ -56,6 +56,11 @@ impl<S: CacheService + ?Sized> Leases for Chaos<S> {
         self.faults.through(Op::Refresh, leases.refresh(key, seen, frame, ttl)).await
     }
 
+    async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {
+        let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
+        self.faults.through(Op::Touch, leases.touch(key, seen, soft_exp, ttl)).await
+    }
+
     async fn release(&self, key: &str, token: Stamp, channel: &str) -> Result<bool> {
         let leases = self.store.leases().ok_or_else(|| taken_back("leases"))?;
         self.faults.through(Op::Release, leases.release(key, token, channel)).await

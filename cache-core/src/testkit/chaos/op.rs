@@ -43,6 +43,7 @@ ops! {
     Renew "renew",
     Fill "fill",
     Refresh "refresh",
+    Touch "touch",
     Release "release",
     Rest "rest",
     Discard "discard",

@@ -11,6 +11,7 @@ mod frames;
 mod leases;
 mod leases_many;
 mod leases_stale;
+mod leases_touch;
 mod leases_wait;
 mod limits;
 mod local;
@@ -30,6 +31,7 @@ const TABLES: &[&[Case]] = &[
     leases::CASES,
     leases_many::CASES,
     leases_stale::CASES,
+    leases_touch::CASES,
     leases_wait::CASES,
     leases_wait::messages::CASES,
     bus::CASES,
