@@ -86,6 +86,50 @@ async fn changes_come_after_the_writes_of_their_keys() {
     }
 }
 
+/// G2, while another's change of the same key is on its way.
+#[tokio::test]
+async fn a_write_that_a_change_makes_void_is_read_until_the_change_is_done() {
+    let far = Chaos::new(Memory::new());
+    let tiered = behind(&far, 100).await;
+    let cache = names(&tiered);
+    cache.set("k", "old".into()).await.unwrap();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    far.hang();
+    cache.set("flies", "v".into()).await.unwrap();
+    eventually("it left", async || far.calls(Op::Change) == 2).await;
+    cache.set("k", "new".into()).await.unwrap();
+    let change = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.invalidate_many(&["k", "k"]).await }
+    });
+    eventually("the change left", async || far.calls(Op::Change) == 3).await;
+    let read = tokio::time::timeout(Duration::from_secs(5), cache.get("k")).await;
+    assert_eq!(*read.expect("the far store is not asked").unwrap().unwrap(), "new");
+    far.unhang();
+    change.await.unwrap().unwrap();
+    assert_eq!(cache.get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_while_it_waits_takes_no_write_with_it() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let (cache, other) = (names(&tiered), names(&node(&memory).await));
+    cache.set("b", "old".into()).await.unwrap();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    far.hang();
+    cache.set("c", "v".into()).await.unwrap();
+    eventually("it left", async || far.calls(Op::Change) == 2).await;
+    cache.set("b", "new".into()).await.unwrap();
+    let left = tokio::time::timeout(Duration::from_millis(20), cache.invalidate_many(&["b", "c"])).await;
+    assert!(left.is_err(), "it waits for what flies");
+    far.unhang();
+    eventually("all is done", async || tiered.pending_writes() == 0).await;
+    eventually("the old value goes", async || other.get("b").await.unwrap().is_none()).await;
+    assert_eq!(cache.get("b").await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn where_there_is_no_room_a_write_is_sent_in_the_foreground() {
     let far = Chaos::new(Memory::new());

@@ -107,6 +107,14 @@ pub enum Mutation {
     RefreshBlind,
     /// A flight that ends without a value removes what the near store holds.
     EmptyDrops,
+    /// A process does not read its background writes.
+    BehindUnread,
+    /// A background write departs while an older one of its key flies.
+    BehindReorders,
+    /// A background write that a change makes void is sent all the same.
+    BehindSurvives,
+    /// A background write that a change makes void is not read while the change flies.
+    BehindWithdrawn,
     /// A flight's entry is put once the flight has settled.
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
@@ -170,6 +178,10 @@ impl Mutation {
         Self::FallbackDetached,
         Self::RefreshBlind,
         Self::EmptyDrops,
+        Self::BehindUnread,
+        Self::BehindReorders,
+        Self::BehindSurvives,
+        Self::BehindWithdrawn,
     ];
 
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show

@@ -1,6 +1,6 @@
 //! Background writes: puts that their callers don't wait for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,32 +10,23 @@ use cache_core::{Change, Entry, Result, check_value};
 use tokio::sync::Notify;
 
 use super::{Engine, Where, join_all};
-use crate::coherence::Cause;
-use crate::coherence::mutate::{Mutation, broken};
+use crate::coherence::{Cause, Queue};
 use crate::loaded::Produced;
 use crate::space::Space;
 
 /// How many keys are written at once.
 const AT_ONCE: usize = 32;
 
-/// Puts on their way, at most one waiting and one flying a key: so a key's writes keep their order, and of those that
-/// wait only the newest is sent.
+/// Puts on their way.
 #[derive(Debug)]
 pub(crate) struct Behind {
     most: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<Arc<str>, Write>>,
     more: Notify,
     landed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    order: VecDeque<Arc<str>>,
-    waiting: BTreeMap<Arc<str>, Write>,
-    flying: BTreeMap<Arc<str>, Arc<Entry>>,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Write {
     at: Where,
     frame: Bytes,
@@ -49,77 +40,61 @@ impl Behind {
         Self { most, queue: Mutex::default(), more: Notify::new(), landed: Notify::new() }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Queue<Arc<str>, Write>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many keys have a write that is not done.
     pub(crate) fn len(&self) -> usize {
         let queue = self.queue();
-        queue.waiting.len() + queue.flying.len()
-    }
-
-    /// The newest value on its way.
-    fn newest(&self, near_key: &str) -> Option<Arc<Entry>> {
-        let queue = self.queue();
-        queue.waiting.get(near_key).map(|write| &write.entry).or_else(|| queue.flying.get(near_key)).cloned()
+        queue.waiting() + queue.flying()
     }
 
     /// Queues a write; `false` if there is no room.
     fn offer(&self, write: Write) -> bool {
-        let mut queue = self.queue();
-        let key = Arc::clone(&write.at.near);
-        if let Some(older) = queue.waiting.get_mut(&key) {
-            *older = write;
-            return true;
+        let offered = self.queue().offer(Arc::clone(&write.at.near), write, self.most);
+        if offered {
+            self.more.notify_one();
         }
-        if queue.waiting.len() >= self.most {
-            return false;
-        }
-        queue.order.push_back(Arc::clone(&key));
-        queue.waiting.insert(key, write);
-        drop(queue);
-        self.more.notify_one();
-        true
+        offered
     }
 
     /// The next writes, which fly from now on.
     fn depart(&self) -> Vec<Write> {
         let mut queue = self.queue();
-        let mut writes = Vec::new();
-        while writes.len() < AT_ONCE {
-            let Some(key) = queue.order.pop_front() else { break };
-            // one that was withdrawn has left its place
-            if let Some(write) = queue.waiting.remove(&key) {
-                queue.flying.insert(key, Arc::clone(&write.entry));
-                writes.push(write);
-            }
-        }
-        writes
+        std::iter::from_fn(|| queue.depart()).take(AT_ONCE).collect()
     }
 
     fn land(&self, key: &str) {
-        self.queue().flying.remove(key);
+        self.queue().land(key);
         self.landed.notify_waiters();
+        // what waited for it may depart
+        self.more.notify_one();
     }
 
-    fn withdraw(&self, key: &str) {
-        let mut queue = self.queue();
-        if queue.waiting.remove(key).is_some() {
-            queue.order.retain(|other| &**other != key);
-        }
-    }
-
-    async fn until(&self, holds: impl Fn(&Queue) -> bool) {
+    /// Waits for a landing after which `done` brings something.
+    async fn once<T>(&self, mut done: impl FnMut(&mut Queue<Arc<str>, Write>) -> Option<T>) -> T {
         loop {
             let landed = self.landed.notified();
             tokio::pin!(landed);
             landed.as_mut().enable();
-            if holds(&self.queue()) {
-                return;
+            if let Some(brought) = done(&mut self.queue()) {
+                return brought;
             }
             landed.await;
         }
+    }
+}
+
+/// The place of a change among the background writes of its keys. They go on when it is dropped.
+pub(crate) struct Turn<'a> {
+    behind: &'a Behind,
+    keys: Vec<Arc<str>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.keys.iter().for_each(|key| self.behind.land(key));
     }
 }
 
@@ -151,29 +126,30 @@ impl Engine {
 
     /// The value of a write on its way, if it may be served: a process reads its own writes.
     pub(crate) fn written(&self, near_key: &str) -> Option<Arc<Entry>> {
-        let entry = self.behind.as_ref().filter(|_| !broken(Mutation::WrittenUnread))?.newest(near_key)?;
+        let entry = Arc::clone(&self.behind.as_ref()?.queue().newest(near_key)?.entry);
         (self.clock.now() < entry.deadline() && !self.work.is_closed() && self.stands(&entry)).then_some(entry)
     }
 
     /// Before a change of keys that depends on what they hold, or asks the far store: waits for their writes.
     pub(crate) async fn settle_writes(&self, keys: &[Where]) {
-        if let Some(behind) = &self.behind {
-            for at in keys {
-                let near = &*at.near;
-                behind.until(|queue| !queue.waiting.contains_key(near) && !queue.flying.contains_key(near)).await;
-            }
+        let Some(behind) = &self.behind else { return };
+        for at in keys {
+            behind.once(|queue| queue.is_settled(&*at.near).then_some(())).await;
         }
     }
 
-    /// Before a change that makes the keys' writes void: withdraws those that wait, and waits for those that fly.
-    pub(crate) async fn void_writes(&self, keys: &[Where]) {
-        if let Some(behind) = &self.behind {
-            for at in keys {
-                let near = &*at.near;
-                behind.withdraw(near);
-                behind.until(|queue| !queue.flying.contains_key(near)).await;
+    /// Before a change that makes the keys' writes void: takes the places of those that wait, once none flies.
+    pub(crate) async fn void_writes(&self, keys: &[Where]) -> Option<Turn<'_>> {
+        let behind = self.behind.as_ref()?;
+        // in one order for all, so that no two wait for each other
+        let keys: BTreeSet<&Arc<str>> = keys.iter().map(|at| &at.near).collect();
+        let mut turn = Turn { behind, keys: Vec::new() };
+        for key in keys {
+            if behind.once(|queue| queue.take_over(key)).await {
+                turn.keys.push(Arc::clone(key));
             }
         }
+        Some(turn)
     }
 
     /// Sends what is queued, for ever.

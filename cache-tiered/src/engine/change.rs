@@ -21,9 +21,9 @@ impl Engine {
     /// Runs to its end even if the caller goes away: a change that has left can't be called back.
     pub(crate) async fn change(self: &Arc<Self>, keys: Vec<Where>, change: Change) -> Result<Applied> {
         self.open()?;
-        match Kind::of(&change) {
-            Kind::Always => self.void_writes(&keys).await,
-            Kind::IfNewer | Kind::IfSeen => self.settle_writes(&keys).await,
+        let voids = Kind::of(&change) == Kind::Always;
+        if !voids {
+            self.settle_writes(&keys).await;
         }
         let mut groups: BTreeMap<usize, Vec<Where>> = BTreeMap::new();
         for at in keys {
@@ -35,6 +35,8 @@ impl Engine {
                 let (engine, change, shift) = (Arc::clone(self), change.clone(), self.work.begin());
                 tokio::spawn(async move {
                     let _shift = shift;
+                    // here, so that no write is taken back for a change that is never made
+                    let _turn = if voids { engine.void_writes(&keys).await } else { None };
                     engine.change_line(line, &keys, change).await
                 })
             })
