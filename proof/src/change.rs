@@ -7,23 +7,28 @@ use cache_tiered::coherence::{Cause, ack_purges};
 use crate::config::{Config, Kind};
 use crate::far::Frame;
 use crate::ghost::What;
+use crate::node::KEY;
 use crate::world::World;
 use crate::writer::{Message, Purge, Step, Writer};
 
 impl World {
     /// A write begins: most commit at once.
-    pub fn begin_write(&mut self, index: usize, kind: Kind) {
+    pub fn begin_write(&mut self, config: &Config, index: usize, kind: Kind) {
         let (version, step) = match kind {
             Kind::Other => (0, Step::Send),
             Kind::Update => (0, Step::Look),
             Kind::Guard | Kind::Crash | Kind::Strict => (0, Step::Hold),
+            Kind::Behind => {
+                self.origin += 1;
+                return self.offer(config, index);
+            }
             Kind::Delete | Kind::Soften | Kind::Tag => {
                 self.origin += 1;
-                (self.origin, Step::Send)
+                (self.origin, if config.writes_behind() { Step::Turn } else { Step::Send })
             }
         };
         let run = self.nodes[index].track.run();
-        self.nodes[index].writers.push(Writer { kind, version, run, step });
+        self.nodes[index].writers.push(Writer { kind, version, run, flies: false, step });
     }
 
     /// A writer goes on.
@@ -72,6 +77,10 @@ impl World {
                 self.publish(Message::Key(n));
                 writer.step = Step::Done(n);
             }
+            Step::Turn => match self.nodes[index].queue.take_over(&KEY) {
+                None => return false,
+                Some(taken) => (writer.flies, writer.step) = (taken, Step::Send),
+            },
             Step::Send if broken(Mutation::PublishFirst) && writer.kind == Kind::Delete => {
                 let n = self.far.number(config.remade);
                 self.publish(Message::Key(n));
@@ -116,7 +125,7 @@ impl World {
         }
     }
 
-    fn remove(&mut self, version: u8) {
+    pub(crate) fn remove(&mut self, version: u8) {
         self.far.frame = None;
         self.far.floor = self.far.floor.max(version);
     }
@@ -129,6 +138,7 @@ impl World {
                 self.far.floor = self.far.floor.max(writer.version);
             }
             Kind::Delete | Kind::Guard | Kind::Crash | Kind::Strict => self.remove(writer.version),
+            Kind::Behind => self.store(writer.version),
             Kind::Tag | Kind::Other | Kind::Update => {}
         }
         let n = self.far.number(config.remade);
@@ -178,6 +188,9 @@ impl World {
 
     /// The writer's caller is told that it is done.
     fn returned(&mut self, index: usize, writer: Writer) {
+        if writer.flies {
+            self.nodes[index].queue.land(&KEY);
+        }
         let what = match writer.kind {
             Kind::Tag => What::Tag,
             Kind::Soften => What::Soft,

@@ -19,6 +19,9 @@ pub enum Kind {
     Strict,
     /// Read-modify-write of the value that stands: what is made of it is as old as it is.
     Update,
+    /// Commit, then store the value in the background. Who else commits is ordered by the far store, not by the origin:
+    /// nobody else may change the key in such a run.
+    Behind,
 }
 
 /// What is there when a run begins.
@@ -143,6 +146,12 @@ impl Config {
         alike: false,
         full_promise: false,
     };
+
+    /// Whether there are background writes.
+    #[must_use]
+    pub fn writes_behind(&self) -> bool {
+        self.writes.iter().any(|(_, kind)| *kind == Kind::Behind)
+    }
 
     /// Whether processes act on what the far store lost, so that those that nobody asks matter too.
     #[must_use]

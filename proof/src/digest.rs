@@ -35,6 +35,7 @@ impl Node {
             BeatAt::Grace(ticket, beat) => (3u8, ticket, beat.seq, beat.created, beat.run).hash(into),
         }
         self.inbox.hash(into);
+        self.queue.hash(into);
         let writer = |writer: &Writer, hasher: &mut Hash64| match writer.step {
             Step::Swap { seen, value, s0 } => (writer.kind, writer.run, far.matches(seen), value, s0).hash(hasher),
             _ => writer.hash(hasher),

@@ -128,7 +128,13 @@ impl World {
             node.outage = false;
         }
         if let Some(version) = node.pending.take() {
-            node.writers.push(Writer { kind: Kind::Delete, version, run: node.track.run(), step: Step::Send });
+            node.writers.push(Writer {
+                kind: Kind::Delete,
+                version,
+                run: node.track.run(),
+                flies: false,
+                step: Step::Send,
+            });
         }
         true
     }

@@ -5,6 +5,7 @@
 //! order of the engine's steps are modelled here. Time is a counter; a message may arrive in any order or never; a
 //! reply may take any time.
 
+mod behind;
 mod change;
 pub mod config;
 mod digest;

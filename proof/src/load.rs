@@ -229,6 +229,12 @@ impl World {
 
     /// Puts what was found or filled, inert, as `Engine::conclude`.
     pub(crate) fn put(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, put: Put) -> Next {
+        if self.nodes[index].written(config).is_some() {
+            // a write that is on its way is newer
+            let how = if put == Put::StandIn { How::Fallback } else { How::Plain };
+            let told = Told { value: frame.value, s0: frame.s0, how, loaded: put == Put::Loaded };
+            return self.end_bare(config, index, flight, frame.stamp, told);
+        }
         let (id, late) = (self.fresh(), put == Put::StandIn);
         let entry = Entry { id, value: frame.value, stamp: frame.stamp, s0: frame.s0, epoch: 0, confirmed: 0, late };
         self.nodes[index].entries.push(entry);
@@ -289,13 +295,17 @@ impl World {
 
     /// Ends a flight with a value that is not installed, as `Engine::conclude_bare`.
     fn bare(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, how: How) -> Next {
+        let told = Told { value: frame.value, s0: frame.s0, how, loaded: true };
+        self.end_bare(config, index, flight, frame.stamp, told)
+    }
+
+    fn end_bare(&mut self, config: &Config, index: usize, flight: &Flight, stamp: u64, told: Told) -> Next {
         let node = &mut self.nodes[index];
         let epoch = node.seen.epoch;
-        let may = node.settle(flight.id, epoch, Some(frame.stamp));
+        let may = node.settle(flight.id, epoch, Some(stamp));
         if may && !broken(Mutation::BareKeepsNear) {
             node.near = None;
         }
-        let told = Told { value: frame.value, s0: frame.s0, how, loaded: true };
         self.conclude(config, index, flight, told, may)
     }
 
@@ -316,6 +326,8 @@ impl World {
             self.stand_in(config, index, flight, settled);
             return Next::Over;
         }
+        let written = self.nodes[index].written(config).filter(|_| !broken(Mutation::BehindUntold));
+        let told = written.map_or(told, |value| Told { value, how: How::Plain, loaded: false, ..told });
         if !flight.refreshes {
             self.answer(index, flight.need, told.value, told.how);
         }

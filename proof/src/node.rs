@@ -1,12 +1,12 @@
 //! A process: the shipped coherence state, and what is under way around it.
 
 use cache_core::{Beat, Stamp, Tick};
-use cache_tiered::coherence::{BeatTicket, Fence, FlightId, Track};
+use cache_tiered::coherence::{BeatTicket, Fence, FlightId, Queue, Track};
 use foldhash::fast::FixedState;
 
 use crate::far::Far;
 use crate::flight::{Caller, Flight, Look, Pc, Shared};
-use crate::writer::{Message, Purge, Writer};
+use crate::writer::{Message, Purge, Put, Writer};
 
 /// The one key.
 pub const KEY: u8 = 0;
@@ -93,6 +93,8 @@ pub struct Node {
     pub callers: Vec<Caller>,
     /// The changes under way.
     pub writers: Vec<Writer>,
+    /// Its background writes.
+    pub queue: Queue<u8, Put>,
     /// The message that is being applied.
     pub applying: Option<(u64, Purge)>,
     /// The beat.
@@ -135,6 +137,7 @@ impl Node {
             flights: Vec::new(),
             callers: Vec::new(),
             writers: Vec::new(),
+            queue: Queue::default(),
             applying: None,
             beat: BeatAt::Idle,
             inbox: Vec::new(),

@@ -140,6 +140,17 @@ const REFRESH_BOTH: Config = Config {
     ..RACES
 };
 
+const BEHIND: Config = Config {
+    name: "behind",
+    warm: Warm::Near,
+    gets: [1, 2, 0],
+    writes: &[(1, Kind::Behind), (1, Kind::Behind)],
+    ..SMALL
+};
+
+const BEHIND_VOID: Config =
+    Config { name: "behind-void", gets: [0, 2, 0], writes: &[(1, Kind::Behind), (1, Kind::Delete)], ..BEHIND };
+
 /// The clean runs of every kind.
 pub const QUICK: &[Config] = &[
     BASE,
@@ -191,6 +202,8 @@ pub const QUICK: &[Config] = &[
         events: Events { origin: 1, ..NONE },
         ..FALLBACK
     },
+    BEHIND,
+    BEHIND_VOID,
     REFRESH,
     REFRESH_BOTH,
     Config { name: "refresh-own", writes: &[(1, Kind::Delete)], ..REFRESH },
@@ -285,6 +298,8 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::OvertakenKeeps => CLOCK_SET,
         Mutation::FallbackUnjudged => FALLBACK_NEAR,
         Mutation::FallbackDetached => FALLBACK_OWN,
+        Mutation::BehindUnread | Mutation::BehindReorders => BEHIND,
+        Mutation::BehindUntold | Mutation::BehindSurvives | Mutation::BehindWithdrawn => BEHIND_VOID,
         Mutation::RefreshBlind | Mutation::EmptyDrops => REFRESH,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,
         Mutation::TrustAfterEntry | Mutation::TrustBeforeEpoch => FINE,

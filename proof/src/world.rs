@@ -35,6 +35,8 @@ pub enum Action {
     NearAge(usize),
     /// The server's clock is set back.
     SetClock,
+    /// The next background write of a node departs.
+    Depart(usize),
     /// The write with this index begins.
     Write(usize),
     /// A writer of a node goes on.
@@ -268,6 +270,9 @@ impl World {
                 }
             }
         }
+        if node.queue.waiting() > 0 {
+            into.push(Action::Depart(index));
+        }
         if node.idle {
             return;
         }
@@ -343,9 +348,10 @@ impl World {
             Action::Write(index) => {
                 self.begun |= 1 << index;
                 let (node, kind) = config.writes[index];
-                self.begin_write(node, kind);
+                self.begin_write(config, node, kind);
                 true
             }
+            Action::Depart(node) => self.depart(node),
             Action::Change(node, place) => self.change(config, node, place),
             Action::ChangeFails(node, place, executed) => self.fail_change(config, node, place, executed),
             Action::Deliver(node, place) => self.deliver(config, node, place),
@@ -468,7 +474,7 @@ impl Hash for World {
                 (*writer == index && self.begun & (1 << bit) == 0).then_some(kind).hash(&mut hasher);
             }
             if node.idle {
-                (node.holds_new(self), &node.writers).hash(&mut hasher);
+                (node.holds_new(self), &node.writers, &node.queue).hash(&mut hasher);
             } else {
                 node.digest(&self.far, self.now, outage, &mut hasher);
             }

@@ -42,6 +42,8 @@ pub enum Step {
         /// What was applied before it was read.
         s0: u64,
     },
+    /// Has committed; waits for its turn among the background writes of the key.
+    Turn,
     /// Has committed; the change is on its way.
     Send,
     /// The first half of a change that publishes too early.
@@ -63,6 +65,17 @@ pub struct Writer {
     pub version: u8,
     /// The server's run when it left, as far as the process knew.
     pub run: Option<u64>,
+    /// Whether it flies in the queue of background writes.
+    pub flies: bool,
     /// How far it is.
     pub step: Step,
+}
+
+/// A value that waits to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Put {
+    /// The version.
+    pub version: u8,
+    /// The number applied when it was given.
+    pub s0: u64,
 }

@@ -109,6 +109,8 @@ pub enum Mutation {
     EmptyDrops,
     /// A process does not read its background writes.
     BehindUnread,
+    /// A flight tells what it brought although a background write of its key is on its way.
+    BehindUntold,
     /// A background write departs while an older one of its key flies.
     BehindReorders,
     /// A background write that a change makes void is sent all the same.
@@ -179,6 +181,7 @@ impl Mutation {
         Self::RefreshBlind,
         Self::EmptyDrops,
         Self::BehindUnread,
+        Self::BehindUntold,
         Self::BehindReorders,
         Self::BehindSurvives,
         Self::BehindWithdrawn,

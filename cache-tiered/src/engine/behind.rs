@@ -10,6 +10,8 @@ use cache_core::{Change, Entry, Result, check_value};
 use tokio::sync::Notify;
 
 use super::{Engine, Where, join_all};
+use crate::answer::{Freshness, Served, Tier};
+use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, Queue};
 use crate::loaded::Produced;
 use crate::space::Space;
@@ -128,6 +130,19 @@ impl Engine {
     pub(crate) fn written(&self, near_key: &str) -> Option<Arc<Entry>> {
         let entry = Arc::clone(&self.behind.as_ref()?.queue().newest(near_key)?.entry);
         (self.clock.now() < entry.deadline() && !self.work.is_closed() && self.stands(&entry)).then_some(entry)
+    }
+
+    /// As [`written`](Self::written), for a key space.
+    pub(crate) fn written_for(&self, near_key: &str, space: &Space) -> Option<Arc<Entry>> {
+        self.written(near_key).filter(|entry| (space.accepts)(entry))
+    }
+
+    /// What a flight tells its callers: not what it brought, if a write is on its way, for whoever asks next is told that.
+    pub(crate) fn or_written(&self, near_key: &str, space: &Space, brought: Served) -> Served {
+        match self.written_for(near_key, space).filter(|_| !broken(Mutation::BehindUntold)) {
+            Some(entry) => Served { entry, tier: Tier::Near, freshness: Freshness::WithinBound },
+            None => brought,
+        }
     }
 
     /// Before a change of keys that depends on what they hold, or asks the far store: waits for their writes.

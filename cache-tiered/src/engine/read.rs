@@ -88,7 +88,7 @@ impl Engine {
 
     /// As [`probe`](Self::probe), for a key space: an entry that its codec does not read is a miss.
     pub(crate) fn probe_for(&self, near_key: &str, space: &Space) -> Probe {
-        if let Some(entry) = self.written(near_key).filter(|entry| (space.accepts)(entry)) {
+        if let Some(entry) = self.written_for(near_key, space) {
             return Probe::Hit(entry, Freshness::WithinBound);
         }
         match self.probe(near_key) {
@@ -268,7 +268,7 @@ impl Engine {
                 } else {
                     self.conclude(at, lead.flight(), &entry, &space.policy);
                 }
-                Outcome::Done(Some(Served::fresh(entry, tier)))
+                Outcome::Done(Some(self.or_written(&at.near, space, Served::fresh(entry, tier))))
             }
             Ok(None) => {
                 self.conclude_empty(at, lead.flight());

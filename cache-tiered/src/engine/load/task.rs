@@ -95,7 +95,7 @@ impl LoadTask {
         let outcome = match loaded {
             Ok(served) => {
                 self.engine.pauses.clear(&self.at.near);
-                Outcome::Done(Some(served))
+                Outcome::Done(Some(self.engine.or_written(&self.at.near, &self.space, served)))
             }
             Err(error) => {
                 self.failed(&error);
