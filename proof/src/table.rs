@@ -298,7 +298,7 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::OvertakenKeeps => CLOCK_SET,
         Mutation::FallbackUnjudged => FALLBACK_NEAR,
         Mutation::FallbackDetached => FALLBACK_OWN,
-        Mutation::BehindUnread | Mutation::BehindReorders => BEHIND,
+        Mutation::WrittenUnread | Mutation::BehindReorders => BEHIND,
         Mutation::BehindUntold | Mutation::BehindSurvives | Mutation::BehindWithdrawn => BEHIND_VOID,
         Mutation::RefreshBlind | Mutation::EmptyDrops => REFRESH,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,

@@ -107,8 +107,6 @@ pub enum Mutation {
     RefreshBlind,
     /// A flight that ends without a value removes what the near store holds.
     EmptyDrops,
-    /// A process does not read its background writes.
-    BehindUnread,
     /// A flight tells what it brought although a background write of its key is on its way.
     BehindUntold,
     /// A background write departs while an older one of its key flies.
@@ -180,7 +178,7 @@ impl Mutation {
         Self::FallbackDetached,
         Self::RefreshBlind,
         Self::EmptyDrops,
-        Self::BehindUnread,
+        Self::WrittenUnread,
         Self::BehindUntold,
         Self::BehindReorders,
         Self::BehindSurvives,
@@ -192,7 +190,7 @@ impl Mutation {
     pub const ORDER: &[Self] = &[Self::PutSettled, Self::DoubtNearFirst];
 
     /// Those of operations that the model does not have: the simulation shows them.
-    pub const PLAYED: &[Self] = &[Self::InvalidateSoftens, Self::PutUnnumbered, Self::WrittenUnread];
+    pub const PLAYED: &[Self] = &[Self::InvalidateSoftens, Self::PutUnnumbered];
 }
 
 #[cfg(feature = "mutate")]

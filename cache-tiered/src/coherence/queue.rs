@@ -53,7 +53,7 @@ impl<K: Ord + Clone, W: Clone> Queue<K, W> {
         K: Borrow<Q>,
     {
         let newest = self.waiting.get(key).or_else(|| self.flying.get(key));
-        newest.filter(|_| !broken(Mutation::BehindUnread))
+        newest.filter(|_| !broken(Mutation::WrittenUnread))
     }
 
     /// Queues a write, in place of one that waits; `false` if `most` keys wait already.
