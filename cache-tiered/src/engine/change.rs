@@ -171,8 +171,12 @@ impl Engine {
     /// word, or changed the key without it.
     pub(crate) fn raise_floor(&self, near_key: &Arc<str>) {
         let now = self.time.ms(&self.clock, self.clock.now());
-        let error = u64::try_from(self.beat_span().as_millis()).unwrap_or(u64::MAX);
-        self.floors.raise(near_key, now.saturating_add(error));
+        self.floors.raise(near_key, now.saturating_add(self.time_error()));
+    }
+
+    /// How far apart two processes' estimates of the server's clock may be, in ms.
+    pub(super) fn time_error(&self) -> u64 {
+        u64::try_from(self.beat_span().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Numbers a change that no store numbers.

@@ -34,7 +34,9 @@ impl Engine {
             Ok(Ok(beat)) => {
                 far.report(&self.clock, true);
                 self.counters.count(Metric::Beat);
-                self.time.learn(beat.server_ms, ticket.sent(), now);
+                if let Some(latest) = self.time.learn(beat.server_ms, ticket.sent(), now) {
+                    self.floors.raise_all(latest.saturating_add(self.time_error()));
+                }
                 self.judge_beat(line, ticket, &beat).await;
                 self.recover(line).await;
             }

@@ -45,6 +45,19 @@ impl Floors {
         self.any.load(Ordering::Acquire)
     }
 
+    /// The server's clock was set: frames of before can't be compared with floors any more. None that was loaded by
+    /// `until_ms`, by either clock, is admitted under a floor that stands.
+    pub(crate) fn raise_all(&self, until_ms: u64) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut kept = self.lock();
+        kept.keys.values_mut().for_each(|floor| *floor = until_ms.max(*floor));
+        if kept.all > 0 {
+            kept.all = until_ms.max(kept.all);
+        }
+    }
+
     /// Whether a frame may be served: its load began at or after the key's floor.
     pub(crate) fn admits(&self, key: &str, header: &Header) -> bool {
         if !self.any() {
@@ -118,6 +131,20 @@ mod tests {
         }
         floors.lift("k", Some(120));
         assert_eq!(floors.of("k"), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_raises_the_floors_that_stand_and_no_other() {
+        let floors = Floors::default();
+        floors.raise_all(900);
+        assert!(floors.admits("k", &loaded(0, 1)));
+        floors.raise(&"k".into(), 100);
+        floors.raise_all(900);
+        assert!(!floors.admits("k", &loaded(200, 210)), "by which clock?");
+        assert!(floors.admits("k", &loaded(900, 910)));
+        assert!(floors.admits("other", &loaded(0, 1)));
+        floors.raise_all(50);
+        assert!(!floors.admits("k", &loaded(200, 210)), "a floor never sinks");
     }
 
     #[test]

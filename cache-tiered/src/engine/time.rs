@@ -15,14 +15,18 @@ pub(crate) struct ServerTime {
 }
 
 impl ServerTime {
-    /// Learns from a reply that says `server_ms`, asked for at `sent` and received at `now`.
-    pub(crate) fn learn(&self, server_ms: u64, sent: Tick, now: Tick) {
+    /// Learns from a reply that says `server_ms`, asked for at `sent` and received at `now`. If the server's clock was set
+    /// since the last one: what time it is now, by the clock before or after, whichever is later.
+    pub(crate) fn learn(&self, server_ms: u64, sent: Tick, now: Tick) -> Option<u64> {
         let middle = sent.as_nanos() / 2 + now.as_nanos() / 2;
         let offset = i64::try_from(server_ms).unwrap_or(i64::MAX) - i64::try_from(middle / 1_000_000).unwrap_or(0);
-        self.offset.store(offset, Ordering::Relaxed);
+        let before = self.offset.swap(offset, Ordering::Relaxed);
         // half the round trip, and the rounding of both clocks to whole ms
         let half = now.since(sent).as_micros().div_ceil(2000);
-        self.error.store(u64::try_from(half).unwrap_or(u64::MAX).saturating_add(2), Ordering::Relaxed);
+        let error = u64::try_from(half).unwrap_or(u64::MAX).saturating_add(2);
+        let errors = self.error.swap(error, Ordering::Relaxed).saturating_add(error);
+        let set = before != 0 && before.abs_diff(offset) > errors;
+        set.then(|| (now.as_nanos() / 1_000_000).saturating_add_signed(before.max(offset)))
     }
 
     /// The server's time in ms at `now`; the process's own wall clock before the first estimate.
@@ -43,5 +47,25 @@ impl ServerTime {
     /// The latest end that has surely come at `now`: what [`left`](Self::left) is zero for.
     pub(crate) fn surely_past(&self, clock: &Clock, now: Tick) -> u64 {
         self.ms(clock, now).saturating_sub(self.error.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Tick {
+        Tick::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_from_a_reply_that_was_slow() {
+        let time = ServerTime::default();
+        assert_eq!(time.learn(1_000_000, at(0), at(10)), None, "the first");
+        assert_eq!(time.learn(1_000_100, at(100), at(110)), None);
+        assert_eq!(time.learn(1_000_290, at(200), at(300)), None, "its answer was nearly all the way");
+        assert_eq!(time.learn(4_600_400, at(400), at(410)), Some(4_600_405), "forward");
+        assert_eq!(time.learn(1_000_500, at(500), at(510)), Some(4_600_505), "and back");
+        assert_eq!(time.learn(1_000_600, at(600), at(610)), None);
     }
 }
