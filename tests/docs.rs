@@ -109,11 +109,37 @@ fn the_look_up_finds_what_is_wrong() {
     assert_eq!(names, expected);
 }
 
-/// The tests that a row of `docs/invariants.md` names: "`name` in `file`".
+/// The tests that a row of a paper names: "`name` in `file`".
 fn tests_of(row: &str) -> Vec<(String, String)> {
     let parts: Vec<&str> = row.split('`').collect();
     let named = parts.windows(3).enumerate().filter(|(at, part)| at % 2 == 1 && part[1] == " in ");
     named.map(|(_, part)| (part[0].to_owned(), part[2].to_owned())).collect()
+}
+
+/// What is wrong with the tests that a row names.
+fn faults_of(root: &Path, row: &str) -> Vec<String> {
+    let tests = tests_of(row);
+    let missing = tests.iter().filter_map(|(name, file)| {
+        let Ok(text) = fs::read_to_string(root.join(file)) else { return Some(format!("there is no {file}")) };
+        let found = text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<"));
+        (!found).then(|| format!("there is no {name} in {file}"))
+    });
+    let none = tests.is_empty().then(|| format!("no test is named: {row}"));
+    missing.chain(none).collect()
+}
+
+/// The rows of the tables of `text` whose last column is `column`, heads left out.
+fn rows<'a>(text: &'a str, column: &str) -> Vec<&'a str> {
+    let (head, mut within) = (format!("| {column} |"), false);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let is_head = line.ends_with(&head);
+        within = is_head || within && line.starts_with('|');
+        if within && !is_head && !line.starts_with("|--") {
+            found.push(line);
+        }
+    }
+    found
 }
 
 #[test]
@@ -123,12 +149,31 @@ fn every_invariant_names_tests_that_exist() {
     for number in 1..=14 {
         let row = paper.lines().find(|line| line.starts_with(&format!("| I{number} |")));
         let row = row.unwrap_or_else(|| panic!("docs/invariants.md has no row I{number}"));
-        let tests = tests_of(row);
-        assert!(!tests.is_empty(), "I{number} names no test");
-        for (name, file) in tests {
-            let text = fs::read_to_string(root.join(&file)).unwrap_or_else(|_| panic!("I{number}: no file {file}"));
-            let found = text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<"));
-            assert!(found, "I{number}: no test {name} in {file}");
-        }
+        assert_eq!(faults_of(&root, row), Vec::<String>::new(), "I{number}");
     }
+}
+
+#[test]
+fn every_bug_of_other_caches_names_tests_that_exist() {
+    let root = root();
+    let paper = fs::read_to_string(root.join("docs/peers.md")).expect("the paper");
+    let rows = rows(&paper, "the test");
+    assert!(rows.len() > 50, "only {} rows", rows.len());
+    let faults: Vec<String> = rows.into_iter().flat_map(|row| faults_of(&root, row)).collect();
+    assert!(faults.is_empty(), "docs/peers.md:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn a_row_with_a_wrong_test_is_found() {
+    let root = root();
+    let row = "| it breaks | somebody | `a_row_with_a_wrong_test_is_found` in `tests/docs.rs` |";
+    assert!(faults_of(&root, row).is_empty());
+    let wrong = ["a_row_with_a_wrong_test", "docs.rs` |"].map(|part| row.replacen(part, "no_such", 1));
+    for row in wrong.iter().map(String::as_str).chain(["| it breaks | somebody | none |"]) {
+        assert_eq!(faults_of(&root, row).len(), 1, "{row}");
+    }
+    let table = format!(
+        "| what | whose | the test |\n|---|---|---|\n{row}\n\n| what | whose | why |\n|--|--|--|\n| a | b | c |\n"
+    );
+    assert_eq!(rows(&table, "the test"), [row]);
 }

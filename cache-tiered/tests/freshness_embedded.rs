@@ -124,3 +124,17 @@ async fn what_is_not_for_the_near_store_is_kept_nowhere_embedded() {
     assert!(cache.get("k").await.unwrap().is_none(), "too large by its policy, and the old one is gone");
     assert_eq!(tiered.in_flight(), 0);
 }
+
+/// sturdyc remembers for as long that there is nothing as it remembers a value.
+#[tokio::test]
+async fn a_remembered_nothing_does_not_live_as_long_as_a_value() {
+    let (hand, _tiered, cache) = embedded(fresh_for_ttl()).await;
+    let none = || async { Ok::<Option<String>, std::io::Error>(None) };
+    assert!(cache.find_or_load("k", none).await.unwrap().is_none());
+    assert!(cache.lookup("k").await.unwrap().is_some(), "it is remembered");
+    hand.advance(TTL / 2);
+    let some = || async { Ok::<_, std::io::Error>(Some("v".to_owned())) };
+    assert_eq!(cache.find_or_load("k", some).await.unwrap().as_deref().map(String::as_str), Some("v"));
+    hand.advance(TTL / 2);
+    assert!(cache.get("k").await.unwrap().is_some());
+}

@@ -101,3 +101,14 @@ async fn what_polling_can_not_go_with_is_refused() {
         assert!(error.message().contains(part), "{error}");
     }
 }
+
+/// JetCache and HybridCache do: each process then keeps what it has until its ttl.
+#[tokio::test]
+async fn a_near_store_over_a_far_one_that_tells_nothing_is_not_built_in_silence() {
+    let mute = Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap();
+    let tiers = || Tiered::builder().near(LocalMemory::new(1 << 20)).far(mute.clone());
+    let error = tiers().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("no invalidation stream") && error.message().contains("incoherent"), "{error}");
+    assert!(tiers().incoherent(Duration::from_secs(1)).build().await.is_ok(), "said aloud, it may be");
+}

@@ -449,6 +449,21 @@ mod tests {
         assert_eq!(track.judge(12, &[]), Judged::Valid);
     }
 
+    /// FusionCache's receivers take whichever of two marks comes last.
+    #[test]
+    fn a_bump_that_comes_late_does_not_undo_a_newer_one() {
+        for tag in [7, envelope::ALL] {
+            let mut track = started(10);
+            track.bump(12, tag);
+            track.bump(11, tag);
+            assert_eq!(track.judge(11, &[7]), Judged::Invalid);
+            let stale = Generations { bumps: vec![11], floor: 0 };
+            track.learn(track.epoch(), &[tag], &stale);
+            assert_eq!(track.judge(11, &[7]), Judged::Invalid);
+            assert_eq!(track.judge(12, &[7]), Judged::Valid);
+        }
+    }
+
     #[test]
     fn an_unnumbered_bump_puts_everything_loaded_so_far_to_the_test() {
         let mut track = started(10);

@@ -67,6 +67,7 @@ macro_rules! freshness_scenarios {
             refresh::a_refresh_does_not_overwrite_what_others_stored_meanwhile;
             refresh::a_failed_refresh_leaves_the_value_as_it_is;
             refresh::the_far_store_is_asked_before_the_origin;
+            refresh::a_cache_without_a_near_store_is_refreshed_too;
             sliding::a_read_makes_the_ttl_count_anew_without_a_message;
         }
     };

@@ -180,3 +180,16 @@ pub(crate) async fn the_far_store_is_asked_before_the_origin(far: impl Far) {
     eventually("the other finds it", from_far).await;
     assert_eq!(calls, 2);
 }
+
+/// In FusionCache only a hit in memory begins a refresh (#604).
+pub(crate) async fn a_cache_without_a_near_store_is_refreshed_too(far: impl Far) {
+    let origin = Origin::says("old");
+    let tiered = Tiered::builder().far(far.connect().await).bound(Duration::from_secs(2)).build().await.unwrap();
+    let a = cache(&tiered, ahead());
+    assert_eq!(origin.read(&a).await, "old");
+    until_due().await;
+    origin.say("new");
+    assert_eq!(origin.read(&a).await, "old", "nobody waits for it");
+    eventually("it is refreshed", async || a.get("k").await.unwrap().is_some_and(|value| *value == "new")).await;
+    assert_eq!(origin.calls(), 2);
+}
