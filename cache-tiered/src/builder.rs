@@ -15,7 +15,7 @@ use crate::policy::all_mistakes;
 pub struct TieredBuilder {
     near: Option<Arc<dyn LocalStore>>,
     far: Option<Arc<dyn CacheService>>,
-    packing: Packing,
+    packing: Option<Packing>,
     namespace: String,
     buckets: usize,
     options: Options,
@@ -30,7 +30,7 @@ impl Default for TieredBuilder {
         Self {
             near: None,
             far: None,
-            packing: Packing::default(),
+            packing: None,
             namespace: "strata".to_owned(),
             buckets: 1,
             options: Options::default(),
@@ -64,7 +64,7 @@ impl TieredBuilder {
 
     /// How payloads stand in the far store: compressed, encrypted, both. Default: as they are.
     pub fn packing(mut self, packing: Packing) -> Self {
-        self.packing = packing;
+        self.packing = Some(packing);
         self
     }
 
@@ -194,6 +194,20 @@ impl TieredBuilder {
         if heat == Some(0) {
             found.push("track_heat samples one hit in 0; it must be at least 1".to_owned());
         }
+        if heat.is_some() && near.is_none() {
+            found
+                .push("track_heat is set without a near store, so there are no hits to count; leave it out".to_owned());
+        }
+        let comparable = near.is_some() && far.as_ref().is_some_and(|far| far.bus().is_some());
+        if monitor.is_some() && !comparable {
+            let text =
+                "monitor compares near hits with a far store that can be heard; give the cache both, or leave it out";
+            found.push(text.to_owned());
+        }
+        if packing.is_some() && far.is_none() {
+            let text = "packing is set without a far store, and near values are neither compressed nor encrypted; leave it out";
+            found.push(text.to_owned());
+        }
         let heard = far.as_ref().is_none_or(|far| far.bus().is_some());
         match options.incoherent {
             None if near.is_some() && !heard => {
@@ -203,6 +217,9 @@ impl TieredBuilder {
             }
             Some(cap) if cap.is_zero() => {
                 found.push("the ttl cap of incoherent is zero; leave the near store out".to_owned());
+            }
+            Some(_) if far.is_none() => {
+                found.push("incoherent is set without a far store; leave it out".to_owned());
             }
             Some(_) if heard => {
                 found.push("incoherent is set, but the far store can be heard; leave it out".to_owned());
@@ -232,7 +249,7 @@ impl TieredBuilder {
         let engine = Engine::start(Setup {
             near,
             far,
-            packing,
+            packing: packing.unwrap_or_default(),
             namespace,
             lines: buckets,
             options,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{CacheService, ErrorKind, Memory, codec::Raw, memory::LocalMemory, testkit::Chaos};
+use cache_core::{CacheService, ErrorKind, Memory, Packing, codec::Raw, memory::LocalMemory, testkit::Chaos};
 use cache_tiered::{Cache, Freshness, Loaded, Policy, StaleReason, Tier, Tiered};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -371,11 +371,22 @@ async fn builders_list_every_mistake() {
     for part in ["namespace", "bound", "buckets", "neither"] {
         assert!(error.message().contains(part), "{part}: {error}");
     }
-    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap();
-    let mut policy = Policy::seconds(0);
+    // what needs a far store, where there is none; what needs a near one
+    let near = || Tiered::builder().near(LocalMemory::new(1 << 20));
+    let error = near().packing(Packing::default()).monitor(7).background_writes(7).polling();
+    let error = error.incoherent(Duration::from_secs(1)).build().await.unwrap_err();
+    for part in ["packing is", "monitor compares", "background_writes is", "polling is", "incoherent is"] {
+        assert!(error.message().contains(part), "{part}: {error}");
+    }
+    let error = Tiered::builder().far(Memory::new()).track_heat(7).monitor(7).build().await.unwrap_err();
+    for part in ["track_heat is", "monitor compares"] {
+        assert!(error.message().contains(part), "{part}: {error}");
+    }
+    let tiered = near().build().await.unwrap();
+    let mut policy = Policy::seconds(0).near_ttl(Duration::from_secs(1)).soft_timeout(Duration::from_secs(1));
     policy.jitter = 2.0;
     let error = tiered.cache::<String>("").codec(Raw).policy(policy).build().unwrap_err();
-    for part in ["space", "ttl", "jitter"] {
+    for part in ["space", "ttl is 0", "jitter", "near_ttl 1s is longer than ttl", "soft_timeout needs fail_safe"] {
         assert!(error.message().contains(part), "{part}: {error}");
     }
 }
