@@ -1,16 +1,17 @@
 //! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
 //!
 //! `floors batch` prints the batches alone. `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for
-//! an instruction counter; so do `floors many floor N` and `floors many strata N` with N reads of 100 keys from a far store
-//! that is no network away.
+//! an instruction counter; so do `floors many floor N`, `floors many strata N` and, with a near store that keeps nothing,
+//! `floors many sieve N` with N reads of 100 keys from a far store that is no network away.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cache_strata::core::Entry;
 use cache_strata::memory::Memory;
-use cache_strata::{CacheService, Tiered};
+use cache_strata::{CacheService, LocalStore, Tiered};
 use futures_util::FutureExt;
 use strata_benches::{Product, bare_moka, bare_redis, keys, products, redis, runtime, server, tiered};
 
@@ -49,6 +50,40 @@ fn hits(what: &str, n: u64) {
     }
 }
 
+/// A near store that keeps nothing: each read goes all the way, and what it installs costs nothing.
+#[derive(Debug)]
+struct Sieve;
+
+impl LocalStore for Sieve {
+    fn get(&self, _: &str) -> Option<Arc<Entry>> {
+        None
+    }
+
+    fn put(&self, _: &str, _: Arc<Entry>) {}
+
+    fn remove(&self, _: &str) -> Option<Arc<Entry>> {
+        None
+    }
+
+    fn clear(&self) {}
+
+    fn len(&self) -> u64 {
+        0
+    }
+
+    fn weight(&self) -> u64 {
+        0
+    }
+
+    fn budget(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn settle(&self) {}
+
+    fn each(&self, _: &mut dyn FnMut(&str, &Arc<Entry>) -> bool) {}
+}
+
 /// Nothing but reads of 100 keys.
 fn many(what: &str, n: u64) {
     let keys = keys(100);
@@ -56,8 +91,9 @@ fn many(what: &str, n: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = Memory::new();
-        let tiered =
-            Tiered::builder().far(store.clone()).bound(Duration::from_secs(600)).build().await.expect("a cache");
+        let tiers = Tiered::builder().far(store.clone()).bound(Duration::from_secs(600));
+        let tiers = if what == "sieve" { tiers.near(Sieve) } else { tiers };
+        let tiered = tiers.build().await.expect("a cache");
         for key in &batch {
             store.set(key, Bytes::from(vec![7; 512]), Duration::from_secs(3600)).await.expect("stored");
             tiered.set(key, Bytes::from(vec![7; 512]), Duration::from_secs(3600)).await.expect("stored");
@@ -192,14 +228,15 @@ fn batches() {
     let server = server();
     let keys = keys(1000);
     let ttl = Duration::from_secs(3600);
-    let (bare, store, tiered) = runtime.block_on(async {
+    let (bare, store, tiered, sieve) = runtime.block_on(async {
         let store = redis(&server).await;
         let tiered = Tiered::builder().far(redis(&server).await).build().await.expect("a cache");
+        let sieve = Tiered::builder().near(Sieve).far(redis(&server).await).build().await.expect("a cache");
         for key in &keys {
             store.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
             tiered.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
         }
-        (bare_redis(&server).await, store, tiered)
+        (bare_redis(&server).await, store, tiered, sieve)
     });
     let batch: Vec<&str> = keys.iter().take(100).map(String::as_str).collect();
     let timed = |call: &dyn Fn()| {
@@ -218,7 +255,11 @@ fn batches() {
         ("tiered", &mut || {
             timed(&|| assert_eq!(runtime.block_on(tiered.get_many(&batch)).expect("values").len(), 100))
         }),
+        ("sieve", &mut || {
+            timed(&|| assert_eq!(runtime.block_on(sieve.get_many(&batch)).expect("values").len(), 100))
+        }),
     ]);
     row("Redis::get_many of 100, against MGET", "µs", medians[0], medians[1]);
     row("get_many of 100 through Tiered, against MGET", "µs", medians[0], medians[2]);
+    row("the same through flights, as with a near store that holds none of them", "µs", medians[0], medians[3]);
 }

@@ -218,11 +218,21 @@ where
     /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
     #[inline]
     pub(crate) fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
+        self.probe_as(key, near)
+    }
+
+    /// As [`probe`](Self::probe), with the text of a miss in the form that its slow path takes.
+    #[inline]
+    pub(crate) fn probe_as<T, S: for<'a> From<&'a str>>(
+        &self,
+        key: &K,
+        near: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Probed<T, S>> {
         let mut text = KeyText::new();
         text.push(&self.prefix);
         key.write(&mut text);
         let text = text.as_str()?;
-        Ok(near(text).map_or_else(|| Probed::Miss(text.to_owned()), Probed::Hit))
+        Ok(near(text).map_or_else(|| Probed::Miss(text.into()), Probed::Hit))
     }
 
     /// The value near, or `Some(None)` for a remembered "there is nothing".
@@ -370,10 +380,10 @@ where
 }
 
 /// What the near store says of a key.
-pub(crate) enum Probed<T> {
+pub(crate) enum Probed<T, S = String> {
     Hit(T),
     /// Nothing; this is the key's text, for the slow path.
-    Miss(String),
+    Miss(S),
 }
 
 /// A near hit that is to be refreshed by the caller that met it.

@@ -150,7 +150,7 @@ where
                 && !matches!(freshness, Freshness::Stale(_))
                 && self.engine().due(text, entry, &self.space, loads)
             {
-                sorted.due.push((*place, Due { text: text.clone(), entry: Arc::clone(entry) }));
+                sorted.due.push((*place, Due { text: text.as_ref().to_owned(), entry: Arc::clone(entry) }));
             }
         }
     }
@@ -182,7 +182,7 @@ where
         let mut sorted = Sorted { results, texts: Vec::new(), places: Vec::new(), due: Vec::new() };
         for (place, key) in keys.iter().enumerate() {
             let mut due = None;
-            sorted.results.push(match self.probe(key.borrow(), |text| near(text, &mut due)) {
+            sorted.results.push(match self.probe_as(key.borrow(), |text| near(text, &mut due)) {
                 Ok(Probed::Hit(found)) => Some(Ok(found)),
                 Ok(Probed::Miss(text)) => {
                     sorted.texts.push(text);
@@ -323,7 +323,7 @@ fn key_text<K: CacheKey + ?Sized>(key: &K) -> String {
 struct Sorted<T> {
     results: Vec<Option<Result<T>>>,
     /// The texts of the open keys.
-    texts: Vec<String>,
+    texts: Vec<Arc<str>>,
     /// Their positions.
     places: Vec<usize>,
     /// What is to be refreshed, by position.

@@ -42,13 +42,16 @@ impl KeyText {
     }
 
     /// The text, if it fits and is not longer than a key may be.
+    #[inline]
     pub(crate) fn as_str(&self) -> Result<&str> {
-        if self.full {
-            let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-        Ok(&self.text)
+        if self.full { Err(too_long()) } else { Ok(&self.text) }
     }
+}
+
+#[cold]
+fn too_long() -> Error {
+    let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
+    Error::new(ErrorKind::Invalid, text)
 }
 
 impl Write for KeyText {

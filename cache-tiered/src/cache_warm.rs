@@ -61,7 +61,7 @@ where
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
             match self.text(key) {
-                Ok(text) => texts.push(text),
+                Ok(text) => texts.push(text.into()),
                 Err(error) => warmed.count::<()>(vec![Err(error)]),
             }
         }
@@ -134,12 +134,13 @@ where
             return Err(Error::new(ErrorKind::Config, text).with_operation("import"));
         }
         let texts = key_list::read(&engine.names.shared(&self.prefix), &self.prefix, bytes)?;
+        let texts: Vec<Arc<str>> = texts.into_iter().map(Arc::from).collect();
         let mut warmed = Warmed::default();
         self.fetch(&texts, &mut warmed).await;
         Ok(warmed)
     }
 
-    async fn fetch(&self, texts: &[String], warmed: &mut Warmed) {
+    async fn fetch(&self, texts: &[Arc<str>], warmed: &mut Warmed) {
         for wave in texts.chunks(CHUNK * AT_ONCE) {
             if self.is_full() {
                 warmed.skipped += wave.len();

@@ -129,15 +129,15 @@ impl CacheService for Tiered {
         if engine.reads_bare() {
             return self.get_many_bare(keys).await;
         }
-        let prefix = engine.names.near_prefix("");
+        let mut text = engine.names.near_prefix("");
+        let prefix = text.len();
         let near = keys.iter().map(|key| {
             check_key(key)?;
-            let mut near = String::with_capacity(prefix.len() + key.len());
-            near.push_str(&prefix);
-            near.push_str(key);
-            Ok(near)
+            text.truncate(prefix);
+            text.push_str(key);
+            Ok(text.as_str().into())
         });
-        let near: Vec<String> = near.collect::<Result<_>>()?;
+        let near: Vec<Arc<str>> = near.collect::<Result<_>>()?;
         let served = engine.get_many(&near, &SPACE, Consistency::Local).await;
         served.into_iter().map(|served| served.map(payload)).collect()
     }

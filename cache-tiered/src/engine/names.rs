@@ -77,14 +77,19 @@ impl Names {
 
     /// The forms of the key whose near form is `near`.
     pub(crate) fn locate(&self, near: &str) -> Result<Where> {
-        let (line, logical) = self.admit(near)?;
+        self.locate_shared(near.into())
+    }
+
+    /// As [`locate`](Self::locate), for a text that is shared already.
+    pub(crate) fn locate_shared(&self, near: Arc<str>) -> Result<Where> {
+        let (line, logical) = self.admit(&near)?;
         // on the stack first, so that the text is allocated once
         let mut far = ArrayString::<MAX_KEY>::new();
         for part in [self.prefix(line), "k:", logical] {
             // it fits: the longest would
             let _ = far.try_push_str(part);
         }
-        Ok(Where { near: near.into(), far: far.as_str().into(), line })
+        Ok(Where { far: far.as_str().into(), near, line })
     }
 
     /// Appends the physical form of the key whose near form is `near`; the index of its line.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{Entry, Found, Frame, Header, Result, Stamp, State, envelope};
+use cache_core::{Entry, Found, Frame, Header, Result, Stamp, State, Tags, envelope};
 
 use super::trust::Footing;
 use super::{Engine, Where};
@@ -361,6 +362,27 @@ impl Engine {
             Admitted::Usable(entry) => Ok(Some(entry)),
             Admitted::Stale(..) | Admitted::Miss | Admitted::Junk => Ok(None),
         }
+    }
+
+    /// What was found, if that can be said at once: a plain value without tags, in its time, that nothing speaks against.
+    pub(super) fn take_at_once(
+        &self,
+        at: &Where,
+        frame: &Bytes,
+        sent: cache_core::Tick,
+        space: &Space,
+    ) -> Option<Arc<Entry>> {
+        let (header, payload) = self.far.as_ref()?.packing().plain(&at.far, frame)?;
+        let left = self.time.left(&self.clock, sent, header.soft_exp);
+        if left.is_zero()
+            || !self.floors.admits(&at.near, &header)
+            || self.track(0).judge(header.s0, &[]) != Judged::Valid
+        {
+            return None;
+        }
+        let frame = Frame { header, tags: Tags::default(), payload: frame.slice(payload..) };
+        let entry = self.near_entry(frame, &space.policy, sent, left);
+        (space.accepts)(&entry).then(|| Arc::new(entry))
     }
 
     /// What was found, judged. Junk is removed, so that a load can fill the key; so is a value that may be older than

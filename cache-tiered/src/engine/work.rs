@@ -96,4 +96,10 @@ impl Engine {
         self.open()?;
         self.names.locate(near_key)
     }
+
+    /// As [`place`](Self::place), for a text that is shared already.
+    pub(crate) fn place_shared(&self, near_key: &Arc<str>) -> Result<Where> {
+        self.open()?;
+        self.names.locate_shared(Arc::clone(near_key))
+    }
 }

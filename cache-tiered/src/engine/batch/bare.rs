@@ -124,9 +124,9 @@ type Reads<T> = Vec<(usize, Result<Option<T>>)>;
 
 impl Engine {
     /// Reads `keys` from the far store.
-    pub(super) async fn read_bare(&self, keys: &[String], space: &Space) -> Results {
+    pub(super) async fn read_bare(&self, keys: &[Arc<str>], space: &Space) -> Results {
         let mut results: Results = keys.iter().map(|_| Ok(None)).collect();
-        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or("", String::as_str));
+        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or("", |key| key));
         for (index, (key, result)) in keys.iter().zip(&mut results).enumerate() {
             if let Err(error) = self.open().and_then(|()| names.push(self, index, key)) {
                 *result = Err(error);

@@ -61,7 +61,7 @@ struct Joined {
 struct Batch<'a> {
     engine: &'a Arc<Engine>,
     space: &'a Arc<Space>,
-    keys: &'a [String],
+    keys: &'a [Arc<str>],
     loader: Option<&'a ManyLoader>,
     /// Only flights that began then or later are joined, and the near store is not asked.
     since: Option<Tick>,
@@ -72,7 +72,12 @@ struct Batch<'a> {
 
 impl Engine {
     /// The entries under `keys`; never loads. One key's error does not touch another's result.
-    pub(crate) async fn get_many(self: &Arc<Self>, keys: &[String], space: &Arc<Space>, wish: Consistency) -> Results {
+    pub(crate) async fn get_many(
+        self: &Arc<Self>,
+        keys: &[Arc<str>],
+        space: &Arc<Space>,
+        wish: Consistency,
+    ) -> Results {
         if wish != Consistency::Local {
             return join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
         }
@@ -92,7 +97,7 @@ impl Engine {
     /// leads. Keys that are loaded elsewhere, in this process or in another, are waited for.
     pub(crate) async fn load_many(
         self: &Arc<Self>,
-        keys: &[String],
+        keys: &[Arc<str>],
         space: &Arc<Space>,
         loader: &ManyLoader,
         wish: Consistency,
@@ -115,7 +120,12 @@ impl Engine {
 }
 
 impl<'a> Batch<'a> {
-    fn new(engine: &'a Arc<Engine>, keys: &'a [String], space: &'a Arc<Space>, loader: Option<&'a ManyLoader>) -> Self {
+    fn new(
+        engine: &'a Arc<Engine>,
+        keys: &'a [Arc<str>],
+        space: &'a Arc<Space>,
+        loader: Option<&'a ManyLoader>,
+    ) -> Self {
         let results = keys.iter().map(|_| None).collect();
         Self { engine, space, keys, loader, since: None, results, missed: vec![false; keys.len()] }
     }
@@ -191,7 +201,7 @@ impl<'a> Batch<'a> {
                 self.results[index] = Some(Ok(Some(served)));
                 continue;
             }
-            let at = match self.engine.place(key) {
+            let at = match self.engine.place_shared(key) {
                 Ok(at) => at,
                 Err(error) => {
                     self.results[index] = Some(Err(error));

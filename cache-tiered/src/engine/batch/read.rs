@@ -92,6 +92,9 @@ impl Batch<'_> {
                 Err(error) => return self.ended(led, Err(error), missing),
             }
         }
+        if let Some(entry) = engine.take_at_once(&led.at, &frame, sent, self.space) {
+            return self.ended(led, Ok(Some((entry, Tier::Far))), missing);
+        }
         let found = Found { frame, left: None };
         if self.loader.is_none() {
             let read = engine.take(&led.at, &found, sent, self.space).await;
