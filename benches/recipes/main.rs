@@ -242,6 +242,9 @@ where
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(table::SAMPLES)
+        // the table has medians; intervals are for a look
+        .nresamples(1000)
+        .without_plots()
         .measurement_time(Duration::from_millis(1200))
         .warm_up_time(Duration::from_millis(300))
         .configure_from_args();

@@ -9,6 +9,7 @@ use cache_strata::Redis;
 use cache_strata::recipe::pubsub::{Event, Overflow};
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::Semaphore;
 
 use super::table::note;
 use super::{Bench, spread};
@@ -28,16 +29,24 @@ impl Bench<'_, '_> {
                     let client = redis::Client::open(url).expect("a url");
                     let mut subscriber = client.get_async_pubsub().await.expect("a subscriber");
                     subscriber.subscribe("floor:heard").await.expect("subscribed");
+                    let (room, more) = room();
                     let begun = Instant::now();
                     let publish = spread(tasks, n, move |_| {
-                        let mut bare = bare.clone();
+                        let (mut bare, room) = (bare.clone(), Arc::clone(&room));
                         async move {
+                            room.acquire().await.expect("room").forget();
                             let mut publish = redis::cmd("PUBLISH");
                             let _: u64 =
                                 publish.arg("floor:heard").arg("m").query_async(&mut bare).await.expect("an answer");
                         }
                     });
-                    let hear = async { subscriber.on_message().take(heard(tasks, n)).count().await };
+                    let hear = async {
+                        let mut messages = subscriber.on_message();
+                        for _ in 0..heard(tasks, n) {
+                            assert!(messages.next().await.is_some());
+                            more.add_permits(1);
+                        }
+                    };
                     tokio::join!(publish, hear);
                     begun.elapsed()
                 });
@@ -53,14 +62,19 @@ impl Bench<'_, '_> {
                         let listening = topic.listening().buffer(1 << 20, 1 << 28).overflow(Overflow::DropNewest);
                         let mut events = listening.open().await.expect("subscribed");
                         let topic = topic.clone();
+                        let (room, more) = room();
                         let begun = Instant::now();
                         let publish = spread(tasks, n, move |_| {
-                            let topic = topic.clone();
-                            async move { assert!(topic.publish(&Bytes::from_static(b"m")).await.is_ok()) }
+                            let (topic, room) = (topic.clone(), Arc::clone(&room));
+                            async move {
+                                room.acquire().await.expect("room").forget();
+                                assert!(topic.publish(&Bytes::from_static(b"m")).await.is_ok());
+                            }
                         });
                         let hear = async {
                             for _ in 0..heard(tasks, n) {
                                 assert!(matches!(events.next().await, Some(Event::Message { .. })));
+                                more.add_permits(1);
                             }
                         };
                         tokio::join!(publish, hear);
@@ -136,6 +150,12 @@ impl Bench<'_, '_> {
             }
         });
     }
+}
+
+/// Room for messages on their way, so that a publisher does not outrun its subscriber.
+fn room() -> (Arc<Semaphore>, Arc<Semaphore>) {
+    let room = Arc::new(Semaphore::new(128));
+    (Arc::clone(&room), room)
 }
 
 /// How many messages `spread` publishes.

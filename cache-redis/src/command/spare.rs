@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use crate::config::Endpoint;
 use crate::connect::{Connector, Failure, Fresh};
 
-/// The most connections that wait for a user.
-const IDLE: usize = 8;
+/// The most connections that wait for a user: more transactions at once than this connect anew each time.
+const IDLE: usize = 32;
 
 /// Idle connections.
 #[derive(Default)]
