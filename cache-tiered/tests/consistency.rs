@@ -107,3 +107,21 @@ async fn strict_is_refused_by_a_store_that_does_not_answer_the_beat() {
     assert!(!tiered.is_cut_off());
     assert!(deaf.with(Consistency::Strict).get("k").await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_value_loaded_while_cut_off_is_as_old_as_its_load_is_long() {
+    let far = Chaos::new(Memory::new());
+    let tiers = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(common::BOUND);
+    let tiered = tiers.build().await.unwrap();
+    let cache = names(&tiered);
+    far.partition(true);
+    eventually("cut off", async || tiered.is_cut_off()).await;
+    let slow = async || {
+        // read at once, told late: what was changed meanwhile, nobody said
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        Ok::<_, std::io::Error>("old".to_owned())
+    };
+    cache.get_or_load("k", slow).await.unwrap();
+    let bounded = cache.with(Consistency::Bounded(Duration::from_millis(300)));
+    assert_eq!(bounded.get_or_load("k", || ok("new")).await.unwrap().as_str(), "new");
+}

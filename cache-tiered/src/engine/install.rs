@@ -80,11 +80,12 @@ impl Engine {
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };
-        let (now, early) = (self.clock.now(), !broken(Mutation::UnconfirmedUnfenced));
+        let early = !broken(Mutation::UnconfirmedUnfenced);
         if early {
             near.put(&at.near, Arc::clone(entry));
         }
-        if self.settle(at, flight, Some(entry), |_| entry.confirm(UNCONFIRMED, now)) && !early {
+        // current as of the load's beginning: what was changed while it ran, nobody said
+        if self.settle(at, flight, Some(entry), |_| entry.confirm(UNCONFIRMED, flight.begun)) && !early {
             near.put(&at.near, Arc::clone(entry));
         }
     }
