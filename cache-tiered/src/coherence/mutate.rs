@@ -119,6 +119,8 @@ pub enum Mutation {
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
     DoubtNearFirst,
+    /// A purge removes the near entry before it detaches the flight.
+    PurgeRemovesFirst,
     /// An invalidation keeps the far store's value as a fallback.
     InvalidateSoftens,
     /// A put goes into the far store without number and message.
@@ -187,7 +189,7 @@ impl Mutation {
 
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show
     /// them.
-    pub const ORDER: &[Self] = &[Self::PutSettled, Self::DoubtNearFirst];
+    pub const ORDER: &[Self] = &[Self::PutSettled, Self::DoubtNearFirst, Self::PurgeRemovesFirst];
 
     /// Those of operations that the model does not have: the simulation shows them.
     pub const PLAYED: &[Self] = &[Self::InvalidateSoftens, Self::PutUnnumbered];

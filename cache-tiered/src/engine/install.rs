@@ -107,13 +107,16 @@ impl Engine {
         self.pauses.clear(near_key);
     }
 
-    /// Drops a key from this process: its flight is detached, then its entry removed.
+    /// Drops a key from this process: its flight is detached, then its entry removed. A flight that settles in between
+    /// would otherwise leave its entry behind, confirmed.
     pub(crate) fn drop_near(&self, near_key: &str, cause: Cause) {
+        let remove = || self.near.as_ref().map(|near| near.remove(near_key));
+        let early = broken(Mutation::PurgeRemovesFirst).then(remove);
         if cause.detaches() {
             self.flights.detach(near_key);
         }
-        if let Some(near) = &self.near {
-            near.remove(near_key);
+        if early.is_none() {
+            remove();
         }
         self.counters.count(Metric::Purged);
     }

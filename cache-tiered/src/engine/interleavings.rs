@@ -208,7 +208,7 @@ fn version(entry: &Entry) -> u64 {
     u64::from_le_bytes(entry.payload()[..].try_into().unwrap())
 }
 
-/// Runs threads to their ends; nothing may be left in flight.
+/// Runs threads to their ends; nothing may be left in flight, and nothing old in the near store.
 fn together(world: &Arc<World>, threads: &[fn(&World)]) {
     let running: Vec<_> = threads
         .iter()
@@ -220,6 +220,7 @@ fn together(world: &Arc<World>, threads: &[fn(&World)]) {
     for thread in running {
         thread.join().unwrap();
     }
+    world.get();
     assert_eq!(world.engine.flights.len(), 0, "a flight is left");
 }
 
@@ -303,6 +304,11 @@ fn one_purge() {
     together(&World::new(), &[twice, World::write]);
 }
 
+/// The same with the fewest switches: what the flight left is read when all is done.
+fn one_purge_at_rest() {
+    together(&World::new(), &[World::get, World::write]);
+}
+
 /// A flight against one push.
 fn one_push() {
     together(&World::new(), &[twice, World::push]);
@@ -356,6 +362,7 @@ const SCENARIOS: &[Scenario] = &[
     ("contested", contested),
     ("doubted", doubted),
     ("one purge", one_purge),
+    ("one purge, at rest", one_purge_at_rest),
     ("one push", one_push),
     ("one proof", one_proof),
     ("elsewhere, told late", || elsewhere(true, true)),
@@ -367,6 +374,7 @@ const SCENARIOS: &[Scenario] = &[
 /// The broken rules, and the scenario that shows each.
 const BROKEN: &[(Mutation, fn())] = &[
     (Mutation::PutSettled, one_purge),
+    (Mutation::PurgeRemovesFirst, one_purge_at_rest),
     (Mutation::NoDetach, one_purge),
     (Mutation::DetachedInstalls, one_purge),
     (Mutation::DoubtNearFirst, one_push),
