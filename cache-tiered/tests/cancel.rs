@@ -72,6 +72,20 @@ enum Start {
     Behind,
     /// There is only a near store.
     Alone,
+    /// The near store holds it, and it is due to be refreshed in the background.
+    Due,
+    /// The near store holds it, and its sliding ttl is due to be made to count anew in the far store.
+    Sliding,
+}
+
+impl Start {
+    fn policy(self) -> Policy {
+        match self {
+            Self::Due => Policy::minutes(5).jitter(0.0).refresh_ahead(0.01).fail_safe(Duration::from_secs(600)),
+            Self::Sliding => Policy::minutes(5).jitter(0.0).sliding(),
+            _ => Policy::minutes(5).fail_safe(Duration::from_secs(600)),
+        }
+    }
 }
 
 struct Scene {
@@ -87,9 +101,8 @@ struct Scene {
     others: tokio::task::JoinSet<()>,
 }
 
-fn typed(tiered: &Tiered) -> Cache<String> {
-    let policy = Policy::minutes(5).fail_safe(Duration::from_secs(600));
-    tiered.cache("names").codec(Raw).policy(policy).origin(Origin::default().at_most(1)).build().unwrap()
+fn typed(tiered: &Tiered, start: Start) -> Cache<String> {
+    tiered.cache("names").codec(Raw).policy(start.policy()).origin(Origin::default().at_most(1)).build().unwrap()
 }
 
 impl Scene {
@@ -112,12 +125,17 @@ impl Scene {
         let here = here.build().await.unwrap();
         let there = near().far(far()).build().await.unwrap();
         let row = Arc::new(AtomicU64::new(1));
-        let (cache, other) = (typed(&here), typed(&there));
+        let (cache, other) = (typed(&here, start), typed(&there, start));
         let mut scene = Self { start, memory, here, there, cache, other, row, others: tokio::task::JoinSet::new() };
         match start {
             Start::Cold | Start::Alone => scene.begin(scene.cache.clone()).await,
             Start::Leased => scene.begin(scene.other.clone()).await,
             Start::Far | Start::Behind => drop(scene.other.get_or_load("k", scene.loader()).await.unwrap()),
+            Start::Due | Start::Sliding => {
+                scene.cache.get_or_load("k", scene.loader()).await.unwrap();
+                // half of its ttl
+                tokio::time::sleep(Duration::from_secs(150)).await;
+            }
             Start::Suspect => {
                 // generations are known from before the load, else nothing from before the epoch could be judged
                 scene.there.invalidate_tag("t").await.unwrap();
@@ -192,7 +210,10 @@ impl Scene {
     /// The keys that carry a lease.
     async fn leases(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for key in self.memory.keys("strata:k:").await.unwrap() {
+        let mut keys = self.memory.keys("strata:k:").await.unwrap();
+        // those of refreshes
+        keys.extend(self.memory.keys("strata:r:").await.unwrap());
+        for key in keys {
             let Some(found) = self.memory.read(&key).await.unwrap() else { continue };
             let header = Frame::parse(&key, &found.frame).unwrap().header;
             if header.state == State::Lease || header.state == State::Stale && header.stamp != Stamp::NONE {
@@ -214,6 +235,23 @@ macro_rules! calls {
     ($($name:literal => |$scene:ident| $call:expr),+ $(,)?) => {
         &[$(($name, |$scene: &Scene| Box::pin(async move { let _ = $call; }))),+]
     };
+}
+
+/// What a loader of many keys answers.
+type Answers = std::io::Result<Vec<(&'static str, std::io::Result<Loaded<String>>)>>;
+
+/// A loader of many keys that takes a while.
+fn many_with(
+    row: &Arc<AtomicU64>,
+) -> impl Fn(Vec<&'static str>) -> Pin<Box<dyn Future<Output = Answers> + Send>> + Send + Sync + 'static + use<> {
+    let row = Arc::clone(row);
+    move |keys| {
+        let read = row.load(Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(keys.into_iter().map(|key| (key, Ok(Loaded::value(format!("v{read}"))))).collect())
+        })
+    }
 }
 
 const CALLS: &[(&str, Call)] = calls! {
@@ -251,6 +289,29 @@ const CALLS: &[(&str, Call)] = calls! {
             }
         };
         s.cache.get_many_or_load(&["k", "l", "m"], load).await
+    },
+    "load_many_with" => |s| s.cache.load_many_with(&["k", "l", "k"], many_with(&s.row)).await,
+    "load_many_with, fresh" => |s| {
+        s.cache.with(Consistency::Fresh).load_many_with(&["k", "l"], many_with(&s.row)).await
+    },
+    "load_many_with of what is nowhere" => |s| s.cache.load_many_with(&["x", "y"], many_with(&s.row)).await,
+    "load_many_with that fails" => |s| {
+        let fails = |_: Vec<&'static str>| async {
+            Err::<Vec<(&'static str, std::io::Result<Loaded<String>>)>, _>(std::io::Error::other("down"))
+        };
+        s.cache.load_many_with(&["gone", "k"], fails).await
+    },
+    "batched: get_or_load" => |s| s.cache.batched_with(many_with(&s.row)).get_or_load(&"k").await,
+    "batched: find_or_load of what is nowhere" => |s| {
+        s.cache.batched_with(many_with(&s.row)).find_or_load(&"nowhere").await
+    },
+    "batched: lookup_or_load" => |s| s.cache.batched_with(many_with(&s.row)).lookup_or_load(&"k").await,
+    "batched: several at once" => |s| {
+        let names = s.cache.batched_with(many_with(&s.row));
+        tokio::join!(names.get_or_load(&"x"), names.get_or_load(&"k"), names.find_or_load(&"y"))
+    },
+    "batched: get_many_or_load" => |s| {
+        s.cache.batched_with(many_with(&s.row)).get_many_or_load(&["k", "l", "x"]).await
     },
     "set" => |s| s.cache.set("k", "v1".into()).await,
     "store" => |s| s.cache.store("k", Loaded::value("v1".to_owned()).tag("t")).await,
@@ -342,4 +403,14 @@ async fn i6_a_dropped_call_leaves_nothing_behind_without_a_far_store() {
 #[tokio::test(start_paused = true)]
 async fn i6_a_dropped_call_leaves_nothing_behind_with_background_writes() {
     assert!(cut_everywhere(Start::Behind).await > 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_dropped_call_leaves_nothing_behind_while_a_value_is_refreshed() {
+    assert!(cut_everywhere(Start::Due).await > 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_dropped_call_leaves_nothing_behind_while_a_sliding_ttl_counts_anew() {
+    assert!(cut_everywhere(Start::Sliding).await > 120);
 }

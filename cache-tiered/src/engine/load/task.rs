@@ -158,9 +158,16 @@ impl LoadTask {
         let token = Stamp::random();
         let sent = engine.clock.now();
         let span = engine.options.lease;
-        let lease = far.call(&engine.clock, &engine.counters, far.leases().lease(&self.at.far, token, span)).await?;
-        Ok(match lease {
-            Lease::Granted => Round::Granted(Held::new(Arc::clone(engine), self.at.clone(), token)),
+        // armed before it is asked for, so that no lease outlives a task that is cancelled while it asks
+        let held = Held::new(Arc::clone(engine), self.at.clone(), token);
+        let lease = far.call(&engine.clock, &engine.counters, far.leases().lease(&self.at.far, token, span)).await;
+        if matches!(lease, Ok(Lease::Granted)) {
+            return Ok(Round::Granted(held));
+        }
+        held.over();
+        Ok(match lease? {
+            // told above
+            Lease::Granted => Round::Again,
             Lease::Barred { .. } => Round::Barred,
             Lease::Found(found) => match engine.take(&self.at, &found, sent, &self.space).await? {
                 Some(entry) => Round::Found(entry, Tier::Far),
