@@ -11,7 +11,7 @@ use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, Memory, codec::Raw};
 use cache_tiered::{Cache, Loaded, Tier, Tiered};
 use common::batch::chaos;
-use common::{BOUND, alone, eventually, names, node, ok};
+use common::{BOUND, alone, eventually, names, node, ok, soon};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -33,7 +33,7 @@ async fn begun(cache: &Cache<String>, value: &'static str) -> (JoinHandle<()>, A
             cache.get_or_load("k", load).await.unwrap();
         }
     });
-    reading.notified().await;
+    soon(reading.notified()).await;
     (task, go)
 }
 
@@ -44,9 +44,9 @@ async fn a_read_after_an_own_set_is_not_answered_by_a_load_from_before() {
         let cache = names(&tiered);
         let (slow, go) = begun(&cache, "old").await;
         cache.set("k", "new".into()).await.unwrap();
-        assert_eq!(*cache.get_or_load("k", || ok("never")).await.unwrap(), "new");
+        assert_eq!(*soon(cache.get_or_load("k", || ok("never"))).await.unwrap(), "new");
         go.notify_one();
-        slow.await.unwrap();
+        soon(slow).await.unwrap();
         // its callers may have been told something newer yet: at worst the near store is empty now
         assert_ne!(get(&cache).await.as_deref(), Some("old"));
     }
@@ -65,8 +65,8 @@ async fn a_load_does_not_fill_with_the_lease_of_a_later_one() {
     go_first.notify_one();
     eventually("the first fill was refused", async || tiered.metrics().get(Metric::FillRejected) == 1).await;
     go_second.notify_one();
-    second.await.unwrap();
-    first.await.unwrap();
+    soon(second).await.unwrap();
+    soon(first).await.unwrap();
     assert_eq!(get(&cache).await.as_deref(), Some("new"));
     assert_eq!(get(&names(&node(&far).await)).await.as_deref(), Some("new"));
 }
@@ -81,8 +81,8 @@ async fn a_load_begun_before_a_clear_is_not_kept() {
         let (slow, go) = begun(&cache, "old").await;
         clears.clear().await.unwrap();
         go.notify_one();
-        slow.await.unwrap();
-        assert_eq!(*names(clears).get_or_load("k", || ok("new")).await.unwrap(), "new");
+        soon(slow).await.unwrap();
+        assert_eq!(*soon(names(clears).get_or_load("k", || ok("new"))).await.unwrap(), "new");
         eventually("the other process", async || {
             let value = get(&cache).await;
             value.is_none_or(|value| value == "new")

@@ -12,7 +12,7 @@ use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, ErrorKind, Memory, codec::Raw};
 use cache_tiered::{Cache, Loaded, Policy};
 use common::batch::{Gate, answer, chaos, nothing_is_left};
-use common::{alone, eventually, names, node, ok};
+use common::{alone, eventually, names, node, ok, soon};
 use tokio::sync::Notify;
 
 /// Counts loads, and how many run at once.
@@ -58,7 +58,7 @@ async fn a_plain_get_in_flight_does_not_break_coalescing() {
         .collect();
     assert!(get.await.unwrap().unwrap().is_none());
     for caller in callers {
-        assert_eq!(*caller.await.unwrap().unwrap(), "v");
+        assert_eq!(*soon(caller).await.unwrap().unwrap(), "v");
     }
     assert_eq!(loads.all(), 1);
 }
@@ -132,7 +132,7 @@ async fn a_far_error_under_the_leader_does_not_hold_its_followers() {
             })
             .collect();
         for caller in callers {
-            assert_eq!(*caller.await.unwrap().unwrap(), "v");
+            assert_eq!(*soon(caller).await.unwrap().unwrap(), "v");
         }
         // a lease lasts five seconds
         assert!(begun.elapsed() < Duration::from_secs(3), "{key}: {:?}", begun.elapsed());
@@ -237,14 +237,14 @@ async fn one_flights_success_does_not_swallow_anothers_error() {
                     };
                     cache.get_or_load(bad, load).await
                 });
-                began.notified().await;
+                soon(began.notified()).await;
                 task
             };
             let works = {
                 let (cache, loader) = (cache.clone(), gate.many());
                 tokio::spawn(async move { cache.get_many_or_load(&[good.to_owned()], loader).await })
             };
-            gate.began.notified().await;
+            soon(gate.began.notified()).await;
             let joined = tiered.metrics().get(Metric::Joined);
             let both = {
                 let cache = cache.clone();
@@ -254,7 +254,7 @@ async fn one_flights_success_does_not_swallow_anothers_error() {
             eventually("it joined both", async || tiered.metrics().get(Metric::Joined) == joined + 2).await;
             gate.go.notify_one();
             gate.go.notify_one();
-            let both = both.await.unwrap();
+            let both = soon(both).await.unwrap();
             assert_eq!(both[0].as_ref().unwrap_err().kind(), ErrorKind::Loader);
             assert!(both[1].as_ref().unwrap().is_some());
             assert!(fails.await.unwrap().is_err());

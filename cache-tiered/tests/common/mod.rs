@@ -39,6 +39,11 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
+/// Waits for what should come at once.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(10), future).await.expect("it hangs")
+}
+
 /// A loader's answer.
 pub(crate) fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
     std::future::ready(Ok(value.to_owned()))
