@@ -3,6 +3,7 @@
 //!
 //! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its locks.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -22,7 +23,8 @@ async fn main() -> Result<()> {
 }
 
 /// Pays order 7 in the name of the hold with this fence; `false`: a later holder was there.
-fn pay(shop: &Connection, state: &str, fence: u64) -> Result<bool> {
+fn pay(shop: &Mutex<Connection>, state: &str, fence: u64) -> Result<bool> {
+    let shop = shop.lock().unwrap_or_else(PoisonError::into_inner);
     let update = "UPDATE orders SET state = ?1, fence = ?2 WHERE id = 7 AND fence <= ?2";
     Ok(shop.execute(update, (state, i64::try_from(fence)?))? == 1)
 }
@@ -30,6 +32,7 @@ fn pay(shop: &Connection, state: &str, fence: u64) -> Result<bool> {
 async fn run(locks: Locks) -> Result<()> {
     let shop = Connection::open_in_memory()?;
     shop.execute_batch("CREATE TABLE orders (id, state, fence); INSERT INTO orders VALUES (7, 'new', 0)")?;
+    let shop = Mutex::new(shop);
 
     // held while the work runs, renewed, and given back; dropped with the lock if that is lost
     let paid = locks.with_lock("order:7", TTL, async |hold| pay(&shop, "authorized", hold.fence())).await??;
@@ -44,7 +47,9 @@ async fn run(locks: Locks) -> Result<()> {
     let (first, late) = (pay(&shop, "paid by the next", next.fence())?, pay(&shop, "paid twice", fence)?);
     next.release().await?;
     println!("the next holder wrote: {first}; the frozen one, late: {late}");
+    let shop = shop.into_inner().unwrap_or_else(PoisonError::into_inner);
     let state: String = shop.query_row("SELECT state FROM orders WHERE id = 7", (), |row| row.get(0))?;
+    drop(shop);
     ensure!(first && !late && state == "paid by the next", "the order is {state}");
 
     let busy = locks.acquire("order:8", TTL).await?;

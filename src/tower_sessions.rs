@@ -36,6 +36,7 @@ impl TowerSessions {
     /// # Errors
     /// `Invalid` if it is no key, or too long for one.
     pub fn prefix(self, prefix: &str) -> Result<Self> {
+        check_key(prefix)?;
         check_key(&format!("{prefix}:{}", SessionName::of(b"")))?;
         Ok(Self { prefix: prefix.into(), ..self })
     }
@@ -108,3 +109,6 @@ impl fmt::Debug for TowerSessions {
         f.debug_struct("TowerSessions").field("store", &self.store.name()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
