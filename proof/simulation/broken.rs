@@ -25,6 +25,11 @@ const SHOWN: &[Mutation] = &[
     Mutation::IgnoreFloor,
     Mutation::HoldFills,
     Mutation::UnconfirmedBumped,
+    Mutation::NoReplay,
+    Mutation::SwapBlind,
+    Mutation::InvalidateSoftens,
+    Mutation::PutUnnumbered,
+    Mutation::WrittenUnread,
 ];
 
 /// Looks for each rule whether some of the first `seeds` seeds shows that it is broken; how many were looked at, and
@@ -39,7 +44,8 @@ pub(crate) fn all(seeds: u64, span: Duration, threads: usize) -> Result<(usize, 
 
 /// The rule called `name`.
 pub(crate) fn named(name: &str) -> Result<Mutation> {
-    let found = Mutation::ALL.iter().copied().find(|mutation| format!("{mutation:?}") == name);
+    let mut all = Mutation::ALL.iter().chain(Mutation::PLAYED).copied();
+    let found = all.find(|mutation| format!("{mutation:?}") == name);
     found.with_context(|| format!("there is no rule {name}; they are {:?}", Mutation::ALL))
 }
 

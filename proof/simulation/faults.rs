@@ -39,6 +39,10 @@ pub(crate) enum Fault {
     LoseCounters,
     /// Values and leases are dropped.
     Evict,
+    /// A replica takes over that lacks the last changes.
+    Failover,
+    /// The same, and the old server answers some processes for a while yet.
+    Split,
     /// The server's wall clock is set, by up to an hour.
     SetClock,
     /// A process is killed and begins anew.
@@ -65,6 +69,8 @@ impl Fault {
         Self::Flush,
         Self::LoseCounters,
         Self::Evict,
+        Self::Failover,
+        Self::Split,
         Self::SetClock,
         Self::Kill,
         Self::SlowOrigin,
@@ -94,15 +100,17 @@ impl Fault {
                 link.cut();
             }),
             Self::RestartEmpty => {
-                stage.world.server.restart();
+                stage.world.server().restart();
                 stage.links(|link| {
                     link.ail(Ill::Refused, span / 8);
                     link.cut();
                 });
             }
-            Self::Flush => stage.world.server.flush(),
+            Self::Flush => stage.world.server().flush(),
             Self::LoseCounters => evict(stage, |key| !key.contains(":k:"), rng, 1).await,
             Self::Evict => evict(stage, |key| key.contains(":k:"), rng, 2).await,
+            Self::Failover => stage.fail_over(false, span, rng).await,
+            Self::Split => stage.fail_over(true, span, rng).await,
             Self::SetClock => stage.world.wall.step(rng.i64(-3_600_000..=3_600_000)),
             Self::Kill => stage.restart(victim, rng).await,
             Self::SlowOrigin => {
@@ -116,7 +124,7 @@ impl Fault {
 
 /// Drops one in `one_in` of the keys that are `meant`.
 async fn evict(stage: &Stage, meant: impl Fn(&str) -> bool, rng: &mut Rng, one_in: u32) {
-    let server = &stage.world.server;
+    let server = stage.world.server();
     let mut keys = server.keys("").await.unwrap_or_default();
     keys.sort_unstable();
     for key in keys.iter().filter(|key| meant(key)) {

@@ -1,18 +1,21 @@
 //! Deterministic simulation: the shipped engine and its tokio driver under simulated time, network and server. A seed
 //! decides everything.
 
-mod actor;
 mod broken;
 mod faults;
 mod net;
 mod night;
+mod oracle;
 mod origin;
 mod plan;
 mod process;
+mod reader;
 mod run;
 mod scene;
 mod time;
 mod verdict;
+mod world;
+mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +25,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::plan::Plan;
+use crate::world::Failover;
 
 /// Plays cache life under faults in simulated time and checks every read.
 #[derive(Debug, Parser)]
@@ -82,6 +86,9 @@ fn run(cli: &Cli) -> Result<bool> {
         for noted in led_to.iter().skip(led_to.len().saturating_sub(STEPS)) {
             println!("{noted}");
         }
+        for Failover { from, until } in &findings.failovers {
+            println!("a failover from {:.6} to {:.6} ms", *from as f64 / 1e6, *until as f64 / 1e6);
+        }
         println!("{findings}\nhistory {:016x}, violations={}", findings.hash, findings.violations());
         return Ok(findings.violations() == 0);
     }
@@ -89,7 +96,11 @@ fn run(cli: &Cli) -> Result<bool> {
         return broken::one(broken::named(name)?, cli.mutations, span, cli.threads);
     }
     let sum = run::seeds(cli.first, cli.seeds, span, cli.threads, false)?;
-    println!("the oldest value that was served was {:?} old", sum.oldest);
+    println!("the oldest value that was served was {:?} old; {} were fallbacks", sum.oldest, sum.fallbacks);
+    println!(
+        "what a failover had lost was served for {:?} at most; {} reads saw puts of unknown end",
+        sum.replayed, sum.loose
+    );
     let (mutations, caught) = broken::all(cli.mutations, span, cli.threads)?;
     println!("{} mutations={mutations} caught={caught}", sum.closing());
     Ok(sum.violations == 0 && mutations == caught)

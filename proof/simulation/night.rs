@@ -185,7 +185,7 @@ impl App {
         if !step.caches {
             return Ok(Self { id, link, cache: None });
         }
-        let mut builder = Tiered::builder().bound(BOUND).outage(OUTAGE).clock(machine(minutes(100)).0);
+        let mut builder = Tiered::builder().bound(BOUND).outage(OUTAGE).clock(machine(minutes(100), 1.0).0);
         if step.near {
             builder = builder.near(LocalMemory::new(8 << 20));
         }
@@ -261,7 +261,7 @@ fn zipf(weights: &[f64], rng: &mut Rng) -> u16 {
 }
 
 async fn play(step: &'static Step) -> Result<(Seen, Report)> {
-    let (clock, _wall): (Clock, _) = machine(minutes(1000));
+    let (clock, _wall): (Clock, _) = machine(minutes(1000), 1.0);
     let night = Arc::new(Night {
         step,
         era: Era::begin(),

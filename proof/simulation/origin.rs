@@ -63,20 +63,25 @@ impl Origin {
         self.state().versions[usize::from(key)]
     }
 
-    /// Reads a row as a loader does: the row is read at one moment between two waits.
+    /// Reads a row as a loader does.
     pub(crate) async fn read(&self, key: u16) -> Result<u64> {
+        Ok(self.read_many(&[key]).await?.pop().unwrap_or_default())
+    }
+
+    /// Reads some rows, all at one moment between two waits.
+    pub(crate) async fn read_many(&self, keys: &[u16]) -> Result<Vec<u64>> {
         let (before, after) = self.waits();
         sleep(before).await;
-        let version = {
+        let versions = {
             let mut state = self.state();
             state.reads += 1;
             if state.down.is_some_and(|end| Instant::now() < end) {
                 return Err(Error::new(ErrorKind::Unavailable, "the database is down"));
             }
-            state.versions[usize::from(key)]
+            keys.iter().map(|key| state.versions[usize::from(*key)]).collect()
         };
         sleep(after).await;
-        Ok(version)
+        Ok(versions)
     }
 
     fn waits(&self) -> (Duration, Duration) {

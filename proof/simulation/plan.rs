@@ -25,6 +25,18 @@ pub(crate) struct Plan {
     pub(crate) deadline: Duration,
     pub(crate) latency: Latency,
     pub(crate) load_us: u64,
+    /// How long past its ttl a value may be a fallback, and how long a caller waits where there is one.
+    pub(crate) fail_safe: Option<Duration>,
+    pub(crate) soft_timeout: Option<Duration>,
+    /// The share of the ttl after which values are loaded again.
+    pub(crate) refresh: Option<f64>,
+    pub(crate) sliding: bool,
+    /// How many background writes may wait.
+    pub(crate) behind: Option<usize>,
+    /// One row in so many is put; 0 for none.
+    pub(crate) puts: u16,
+    /// By which share the pace of a clock may be off.
+    pub(crate) drift: f64,
     /// Keys that everybody asks for, and keys that are asked for now and then.
     pub(crate) hot: u16,
     pub(crate) sparse: u16,
@@ -49,6 +61,8 @@ impl Plan {
         let mut kinds = Fault::ALL.to_vec();
         rng.shuffle(&mut kinds);
         kinds.truncate(count);
+        let fail_safe = (rng.u8(..) < 128).then(|| Duration::from_millis(pick(rng, &[5000, 60_000])));
+        let life = rng.u8(..);
         Self {
             seed,
             processes: rng.usize(2..=4),
@@ -62,6 +76,13 @@ impl Plan {
             deadline: bound.mul_f64(pick(rng, &[0.2, 0.6, 3.0])),
             latency: Latency { most: pick(rng, &[500, 2000, 12_000]), spike: pick(rng, &[20, 200]) },
             load_us: pick(rng, &[4000, 20_000, 60_000]),
+            fail_safe,
+            soft_timeout: fail_safe.filter(|_| rng.bool()).map(|_| Duration::from_millis(pick(rng, &[5, 50]))),
+            refresh: (life < 64).then(|| pick(rng, &[0.1, 0.6])),
+            sliding: (64..112).contains(&life),
+            behind: (rng.u8(..) < 48).then(|| pick(rng, &[1, 100])),
+            puts: pick(rng, &[0, 0, 1, 2, 3]),
+            drift: pick(rng, &[0.0, 0.0, 0.01]),
             hot: rng.u16(1..=4),
             sparse: 40,
             readers: rng.usize(2..=5),
@@ -74,6 +95,37 @@ impl Plan {
 
     pub(crate) fn keys(&self) -> u16 {
         self.hot + self.sparse
+    }
+
+    /// Whether a row is put.
+    pub(crate) fn is_put(&self, key: u16) -> bool {
+        self.puts > 0 && key.is_multiple_of(self.puts)
+    }
+
+    /// Whether a row is put by its version.
+    pub(crate) fn is_versioned(&self, key: u16) -> bool {
+        self.is_put(key) && (key / self.puts) % 3 == 1
+    }
+
+    /// The pace of a machine's clock.
+    pub(crate) fn pace(&self, rng: &mut Rng) -> f64 {
+        1.0 + self.drift * f64::from(rng.i32(-1..=1))
+    }
+
+    /// A time by a clock of this simulation, at most, in true time.
+    pub(crate) fn at_most(&self, by_a_clock: Duration) -> Duration {
+        by_a_clock.mul_f64(1.0 / (1.0 - self.drift))
+    }
+
+    /// Until when there are writes.
+    pub(crate) fn writes(&self) -> Duration {
+        self.span - self.quiet()
+    }
+
+    /// How long after a failover what was lost may still be served: until the process that had acknowledged it has met
+    /// the new server and repeated it, and all others have heard of it.
+    pub(crate) fn replayed(&self) -> Duration {
+        self.bound * 6
     }
 
     /// How long before the end nothing is written and nothing strikes any more.

@@ -22,6 +22,10 @@ pub(crate) struct Sum {
     pub(crate) violations: u64,
     pub(crate) lived: Duration,
     pub(crate) oldest: Duration,
+    pub(crate) fallbacks: u64,
+    pub(crate) loose: u64,
+    /// The longest time after a failover for which something that it had lost was served.
+    pub(crate) replayed: Duration,
     /// The first seed that broke a promise, and which promise.
     pub(crate) first: Option<(u64, &'static str)>,
 }
@@ -40,6 +44,9 @@ impl Sum {
         self.violations += findings.violations();
         self.lived += findings.lived;
         self.oldest = self.oldest.max(findings.report.oldest);
+        self.fallbacks += findings.fallbacks;
+        self.loose += findings.loose;
+        self.replayed = self.replayed.max(findings.replayed);
         if findings.violations() > 0 && self.first.is_none_or(|(first, _)| seed < first) {
             self.first = Some((seed, findings.broken()));
         }

@@ -1,85 +1,25 @@
 //! One simulation: the world, its processes, and what is seen of them.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cache_core::testkit::history::Op;
 use cache_core::{Header, Leases, Memory, State, Sweep};
 use fastrand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::actor;
 use crate::faults::pause;
 use crate::net::Link;
+use crate::oracle::judge;
 use crate::origin::Origin;
 use crate::plan::Plan;
-use crate::process::Process;
-use crate::time::{Era, Wall, machine};
-use crate::verdict::{Findings, judge};
-
-/// What holds for a read or an acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Proof {
-    /// The bound: what was acknowledged that long ago is seen.
-    Bound,
-    /// No bound: a read that asks the far store, an acknowledgement that holds there at once.
-    Now,
-    /// A bound of the call's own.
-    Within(Duration),
-}
-
-/// Something that ended without error.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Note {
-    pub(crate) process: u32,
-    pub(crate) op: Op,
-    pub(crate) key: u16,
-    pub(crate) version: u64,
-    pub(crate) begun: u64,
-    pub(crate) proof: Proof,
-}
-
-/// A note and when it was made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Noted {
-    pub(crate) note: Note,
-    pub(crate) ended: u64,
-}
-
-impl fmt::Display for Noted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Note { process, op, key, version, begun, proof } = self.note;
-        let (begun, ended) = (begun as f64 / 1e6, self.ended as f64 / 1e6);
-        write!(f, "{begun:>16.6} {ended:>16.6} ms process {process} key {key} version {version:>6} {op:?} {proof:?}")
-    }
-}
-
-/// What all processes share.
-#[derive(Debug)]
-pub(crate) struct World {
-    pub(crate) plan: Plan,
-    pub(crate) era: Era,
-    pub(crate) server: Memory,
-    pub(crate) wall: Wall,
-    pub(crate) origin: Origin,
-    notes: Mutex<Vec<Noted>>,
-    ids: AtomicU32,
-}
-
-impl World {
-    pub(crate) fn note(&self, note: Note) {
-        let ended = self.era.stamp();
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(Noted { note, ended });
-    }
-
-    pub(crate) fn next_id(&self) -> u32 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-}
+use crate::process::{Process, THROTTLE};
+use crate::reader::{last_reads, reader};
+use crate::time::machine;
+use crate::verdict::Findings;
+use crate::world::{Failover, World};
+use crate::writer::{counter, writer};
 
 /// The processes that live, each with its tasks.
 pub(crate) struct Stage {
@@ -103,10 +43,11 @@ impl Stage {
         let mut tasks = JoinSet::new();
         for _ in 0..world.plan.readers {
             let rng = Rng::with_seed(rng.u64(..));
-            tasks.spawn(actor::reader(Arc::clone(world), Arc::clone(&process), rng));
+            tasks.spawn(reader(Arc::clone(world), Arc::clone(&process), rng));
         }
-        let rng = Rng::with_seed(rng.u64(..));
-        tasks.spawn(actor::writer(Arc::clone(world), Arc::clone(&process), rng));
+        let [one, other] = [rng.u64(..), rng.u64(..)].map(Rng::with_seed);
+        tasks.spawn(writer(Arc::clone(world), Arc::clone(&process), one));
+        tasks.spawn(counter(Arc::clone(world), Arc::clone(&process), other));
         Ok((process, tasks))
     }
 
@@ -124,18 +65,41 @@ impl Stage {
 
     /// Kills a process and starts another in its place.
     pub(crate) async fn restart(&mut self, place: usize, rng: &mut Rng) {
-        self.places[place].0.link.kill();
+        let dead = Arc::clone(&self.places[place].0);
+        dead.link.kill();
+        self.world.seen().deaths.insert(dead.id, self.world.era.stamp());
         self.places[place].1.shutdown().await;
         if let Ok(started) = self.start(rng).await {
             self.places[place] = started;
         }
     }
 
+    /// A replica takes over that lacks what the server did for a while before. If it is a `split`, the old server goes on
+    /// for some processes until `span` later.
+    pub(crate) async fn fail_over(&self, split: bool, span: Duration, rng: &mut Rng) {
+        let world = &self.world;
+        let from = world.era.stamp();
+        let replica = world.server().fork();
+        sleep(span.mul_f64(0.5 * rng.f64())).await;
+        world.promote(replica.clone());
+        let (stay, go): (Vec<_>, Vec<_>) = self.places.iter().partition(|_| split && rng.bool());
+        let turn = |places: Vec<&(Arc<Process>, JoinSet<()>)>| {
+            places.iter().for_each(|(process, _)| process.link.turn_to(replica.clone()));
+        };
+        turn(go);
+        if !stay.is_empty() {
+            sleep(span).await;
+            turn(stay);
+        }
+        let until = world.era.stamp();
+        world.seen().failovers.push(Failover { from, until });
+    }
+
     /// Strikes at random moments until the quiet before the end.
     async fn harass(&mut self, rng: &mut Rng) {
         let plan = self.world.plan.clone();
         // the longest fault and what it drags behind is over when the quiet begins
-        let end = plan.span - plan.quiet() - plan.bound * 3;
+        let end = plan.writes() - plan.bound * 3;
         loop {
             let pause = pause(plan.bound, rng);
             if plan.faults.is_empty() || self.world.era.elapsed() + pause > end {
@@ -162,16 +126,10 @@ pub(crate) fn play(plan: Plan) -> Result<Findings> {
 
 async fn act(plan: Plan) -> Result<Findings> {
     let mut rng = Rng::with_seed(plan.seed);
-    let (clock, wall) = machine(Duration::from_secs(rng.u64(1..10_000_000)));
-    let world = Arc::new(World {
-        era: Era::begin(),
-        server: Memory::builder().clock(clock).build(),
-        wall,
-        origin: Origin::new(plan.keys(), plan.load_us, Rng::with_seed(rng.u64(..))),
-        notes: Mutex::default(),
-        ids: AtomicU32::new(0),
-        plan,
-    });
+    let (clock, wall) = machine(Duration::from_secs(rng.u64(1..10_000_000)), plan.pace(&mut rng));
+    let server = Memory::builder().clock(clock).build();
+    let origin = Origin::new(plan.keys(), plan.load_us, Rng::with_seed(rng.u64(..)));
+    let world = Arc::new(World::new(plan, server, wall, origin));
     let mut stage = Stage::set(Arc::clone(&world), &mut rng).await?;
     stage.harass(&mut rng).await;
     for (_, tasks) in &mut stage.places {
@@ -181,20 +139,21 @@ async fn act(plan: Plan) -> Result<Findings> {
     }
     // what is still due: beats, retries, leases, the outage window
     let plan = &world.plan;
-    sleep(plan.bound * 2 + plan.outage + plan.lease + Duration::from_secs(1)).await;
+    sleep(plan.bound * 2 + plan.outage + plan.lease + Duration::from_secs(1) + THROTTLE).await;
     let mut findings = Findings { lived: world.era.elapsed() * u32::try_from(plan.processes)?, ..Findings::default() };
+    let mut unequal = Vec::new();
     for (process, _) in &stage.places {
-        findings.unequal += actor::last_reads(&world, process).await;
+        unequal.extend(last_reads(&world, process).await);
     }
     // a lease whose grant was lost on its way runs out by itself
     sleep(plan.bound + plan.lease).await;
     for (process, _) in &stage.places {
         findings.undone += process.tiered.in_flight() as u64 + process.tiered.pending_invalidations() as u64;
+        findings.undone += process.tiered.pending_writes() as u64;
         findings.metrics.push(process.tiered.metrics());
     }
-    findings.leases = leases(&world.server).await;
-    let notes = std::mem::take(&mut *world.notes.lock().unwrap_or_else(PoisonError::into_inner));
-    judge(&mut findings, &world, &notes);
+    findings.leases = leases(&world.server()).await;
+    judge(&mut findings, &world, &unequal);
     Ok(findings)
 }
 

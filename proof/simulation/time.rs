@@ -36,20 +36,28 @@ impl Era {
     }
 }
 
-/// A machine's clock: its own boot, and a wall clock that may be set.
+/// A machine's clock: its own boot and pace, and a wall clock that may be set.
 struct Machine {
     begun: Instant,
     boot: Duration,
+    /// How many seconds it counts in one.
+    pace: f64,
     wall: Arc<AtomicI64>,
+}
+
+impl Machine {
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed().mul_f64(self.pace)
+    }
 }
 
 impl Ticks for Machine {
     fn now(&self) -> Tick {
-        Tick::ZERO + self.boot + self.begun.elapsed()
+        Tick::ZERO + self.boot + self.elapsed()
     }
 
     fn unix_ms(&self) -> u64 {
-        let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         (DAY + elapsed).saturating_add_signed(self.wall.load(Ordering::Relaxed))
     }
 }
@@ -64,8 +72,8 @@ impl Wall {
     }
 }
 
-/// The clock of a machine that booted `boot` ago, and its wall clock.
-pub(crate) fn machine(boot: Duration) -> (Clock, Wall) {
+/// The clock of a machine that booted `boot` ago and counts `pace` seconds in one, and its wall clock.
+pub(crate) fn machine(boot: Duration, pace: f64) -> (Clock, Wall) {
     let wall = Wall::default();
-    (Clock::from_source(Machine { begun: Instant::now(), boot, wall: Arc::clone(&wall.0) }), wall)
+    (Clock::from_source(Machine { begun: Instant::now(), boot, pace, wall: Arc::clone(&wall.0) }), wall)
 }

@@ -19,7 +19,7 @@ const LANES: usize = 2;
 /// A process's side of the network.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(super) server: Memory,
+    server: Arc<Mutex<Memory>>,
     pub(super) weather: Arc<Weather>,
     lanes: Arc<Mutex<[Option<Lane>; LANES]>>,
     /// How long a caller waits for its reply.
@@ -29,12 +29,23 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(server: Memory, rng: Rng, latency: Latency, deadline: Duration, delay: Duration) -> Self {
         let weather = Arc::new(Weather::new(rng, latency, delay));
-        Self { server, weather, lanes: Arc::default(), deadline }
+        Self { server: Arc::new(Mutex::new(server)), weather, lanes: Arc::default(), deadline }
     }
 
     /// It suffers from `ill` for `span`.
     pub(crate) fn ail(&self, ill: Ill, span: Duration) {
         self.weather.ail(ill, span);
+    }
+
+    /// The server that connections are made to.
+    pub(super) fn server(&self) -> Memory {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on connections are made to another server; those that there were break.
+    pub(crate) fn turn_to(&self, server: Memory) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.cut();
     }
 
     /// Every connection breaks; what is under way is lost.
@@ -90,7 +101,7 @@ impl Link {
         let arrives = Instant::now() + self.weather.travel();
         let chosen = self.weather.rng().usize(..LANES);
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes[chosen].get_or_insert_with(|| Lane::open(self.server.clone(), &self.weather));
+        let lane = lanes[chosen].get_or_insert_with(|| Lane::open(self.server(), &self.weather));
         lane.send(arrives, request);
     }
 }

@@ -87,7 +87,7 @@ async fn pump(link: Link, mut inner: Box<dyn Listener>, lines: Vec<Line>, out: U
                 weather.over(Ill::Refused).await;
                 weather.over(Ill::Requests).await;
                 weather.over(Ill::Frozen).await;
-                if let Ok(listener) = link.server.subscribe(&lines).await {
+                if let Ok(listener) = link.server().subscribe(&lines).await {
                     inner = listener;
                     break;
                 }
