@@ -283,9 +283,10 @@ impl World {
                 Put::Found | Put::Loaded | Put::Stands | Put::StandIn => {
                     node.confirm(id, if broken(Mutation::NoFlightEpoch) { epoch } else { flight.epoch }, now);
                 }
-                Put::Unconfirmed => node.confirm(id, UNCONFIRMED, now),
+                // current as of the load's beginning
+                Put::Unconfirmed => node.confirm(id, UNCONFIRMED, flight.begun),
                 Put::After => {
-                    node.confirm(id, UNCONFIRMED, now);
+                    node.confirm(id, UNCONFIRMED, flight.begun);
                     return Next::On(Pc::PutAfter(id));
                 }
             }
