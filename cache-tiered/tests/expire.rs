@@ -2,13 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::{Frame, Leases, Memory, State, codec::Raw};
 use cache_tiered::{Cache, Freshness, Loaded, Policy, Tiered};
-use common::{alone, eventually, names, node, ok};
-use tokio::sync::Notify;
+use common::{alone, dawdle, eventually, names, node, ok};
 
 const SPAN: Duration = Duration::from_secs(3600);
 const FAR_KEY: &str = "strata:k:safe:k";
@@ -47,23 +45,10 @@ async fn a_load_that_began_before_an_expiry_is_not_stored() {
     let far = Memory::new();
     for tiered in [node(&far).await, alone().await] {
         let cache = safe(&tiered);
-        let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let load = tokio::spawn({
-            let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
-            async move {
-                cache
-                    .get_or_load("k", move || async move {
-                        reading.notify_one();
-                        go.notified().await;
-                        Ok::<_, std::io::Error>("old".to_owned())
-                    })
-                    .await
-            }
-        });
-        reading.notified().await;
+        let (load, go) = dawdle(&cache, "old").await;
         cache.expire("k").await.unwrap();
         go.notify_one();
-        load.await.unwrap().unwrap();
+        load.await.unwrap();
         assert!(cache.get("k").await.unwrap().is_none());
     }
 }

@@ -1,17 +1,17 @@
 //! What the model of the protocol found in the engine: how entries get into the near store, and what joiners are told.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
-use cache_core::{Bus, CacheService, Change, Entry, Line, LocalStore, Memory, NodeId, codec::Raw, memory::LocalMemory};
+use cache_core::{Bus, CacheService, Change, Entry, Line, LocalStore, Memory, NodeId, memory::LocalMemory};
 use cache_tiered::{Cache, Freshness, Loaded, StaleReason, Tier, Tiered};
+use common::{BOUND, eventually, names, ok};
 use tokio::sync::Notify;
-use tokio::time::timeout;
-
-const BOUND: Duration = Duration::from_millis(300);
 
 /// A near store that counts entries that are put valid already, and can be made to find nothing.
 #[derive(Debug)]
@@ -65,23 +65,6 @@ async fn watched(far: &Arc<Chaos<Memory>>) -> (Tiered, Arc<Watched>) {
     let near = Watched::new();
     let tiered = Tiered::builder().near(Shared(Arc::clone(&near))).far(Arc::clone(far)).bound(BOUND);
     (tiered.build().await.unwrap(), near)
-}
-
-fn names(tiered: &Tiered) -> Cache<String> {
-    tiered.cache("names").codec(Raw).build().unwrap()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
-    std::future::ready(Ok(value.to_owned()))
 }
 
 /// Changes `key` so that nobody hears of it before the next beat.

@@ -1,25 +1,18 @@
 //! Coherence by beats alone.
 
+mod common;
+
 use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::testkit::chaos::{Chaos, Op};
-use cache_core::{CacheService, ErrorKind, Memory, codec::Raw, memory::LocalMemory};
-use cache_tiered::{Cache, Tier, Tiered, TieredBuilder};
+use cache_core::{CacheService, ErrorKind, Memory, memory::LocalMemory};
+use cache_tiered::{Tier, Tiered, TieredBuilder};
+use common::{BOUND, names, ok};
 use tokio::time::{Instant, sleep, timeout};
-
-const BOUND: Duration = Duration::from_millis(300);
 
 fn builder(far: impl CacheService) -> TieredBuilder {
     Tiered::builder().near(LocalMemory::new(1 << 20)).far(far).bound(BOUND).polling()
-}
-
-fn names(tiered: &Tiered) -> Cache<String> {
-    tiered.cache("names").codec(Raw).build().unwrap()
-}
-
-fn ok(value: &str) -> impl Future<Output = Result<String, std::io::Error>> + Send + 'static {
-    std::future::ready(Ok(value.to_owned()))
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 mod common;
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache_core::observe::Metric;
@@ -11,30 +10,10 @@ use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, Memory, codec::Raw};
 use cache_tiered::{Cache, Loaded, Tier, Tiered};
 use common::batch::chaos;
-use common::{BOUND, alone, eventually, names, node, ok, soon};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use common::{BOUND, alone, dawdle, eventually, names, node, ok, soon};
 
 async fn get(cache: &Cache<String>) -> Option<String> {
     cache.get("k").await.unwrap().map(|value| value.to_string())
-}
-
-/// A load that has read `value` and is told when to go on.
-async fn begun(cache: &Cache<String>, value: &'static str) -> (JoinHandle<()>, Arc<Notify>) {
-    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let task = tokio::spawn({
-        let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
-        async move {
-            let load = move || async move {
-                reading.notify_one();
-                go.notified().await;
-                Ok::<_, io::Error>(value.to_owned())
-            };
-            cache.get_or_load("k", load).await.unwrap();
-        }
-    });
-    soon(reading.notified()).await;
-    (task, go)
 }
 
 #[tokio::test]
@@ -42,7 +21,7 @@ async fn a_read_after_an_own_set_is_not_answered_by_a_load_from_before() {
     let far = Memory::new();
     for tiered in [node(&far).await, alone().await] {
         let cache = names(&tiered);
-        let (slow, go) = begun(&cache, "old").await;
+        let (slow, go) = dawdle(&cache, "old").await;
         cache.set("k", "new".into()).await.unwrap();
         assert_eq!(*soon(cache.get_or_load("k", || ok("never"))).await.unwrap(), "new");
         go.notify_one();
@@ -59,9 +38,9 @@ async fn a_load_does_not_fill_with_the_lease_of_a_later_one() {
     let far = Memory::new();
     let tiered = node(&far).await;
     let cache = names(&tiered);
-    let (first, go_first) = begun(&cache, "old").await;
+    let (first, go_first) = dawdle(&cache, "old").await;
     cache.invalidate("k").await.unwrap();
-    let (second, go_second) = begun(&cache, "new").await;
+    let (second, go_second) = dawdle(&cache, "new").await;
     go_first.notify_one();
     eventually("the first fill was refused", async || tiered.metrics().get(Metric::FillRejected) == 1).await;
     go_second.notify_one();
@@ -78,7 +57,7 @@ async fn a_load_begun_before_a_clear_is_not_kept() {
     let only = alone().await;
     for (loads, clears) in [(&here, &here), (&here, &there), (&only, &only)] {
         let cache = names(loads);
-        let (slow, go) = begun(&cache, "old").await;
+        let (slow, go) = dawdle(&cache, "old").await;
         clears.clear().await.unwrap();
         go.notify_one();
         soon(slow).await.unwrap();

@@ -27,9 +27,13 @@ async fn get(cache: &Cache<String>) -> Option<String> {
     cache.get("k").await.unwrap().map(|value| value.to_string())
 }
 
-/// A store that can compare and set, and tells nobody.
+/// A store that tells nobody.
 #[derive(Clone, Debug)]
-struct Silent(Memory);
+struct Silent {
+    store: Memory,
+    /// Whether it can compare and set.
+    compares: bool,
+}
 
 #[async_trait]
 impl CacheService for Silent {
@@ -37,19 +41,19 @@ impl CacheService for Silent {
         "silent"
     }
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.0.get(key).await
+        self.store.get(key).await
     }
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
-        self.0.set(key, value, ttl).await
+        self.store.set(key, value, ttl).await
     }
     async fn delete(&self, key: &str) -> Result<bool> {
-        self.0.delete(key).await
+        self.store.delete(key).await
     }
     async fn exists(&self, key: &str) -> Result<bool> {
-        self.0.exists(key).await
+        self.store.exists(key).await
     }
     fn atomic(&self) -> Option<&dyn Atomic> {
-        self.0.atomic()
+        self.store.atomic().filter(|_| self.compares)
     }
 }
 
@@ -95,7 +99,7 @@ async fn no_update_is_lost_without_a_far_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_update_is_lost_where_nobody_is_told() {
-    let far = Silent(Memory::new());
+    let far = Silent { store: Memory::new(), compares: true };
     no_update_is_lost(&[silent(&far).await, silent(&far).await]).await;
 }
 
@@ -121,7 +125,7 @@ async fn an_update_is_seen_at_once_here_and_soon_elsewhere() {
 #[tokio::test]
 async fn an_update_may_leave_things_alone_or_remove_them() {
     let far = Memory::new();
-    for tiered in [node(&far).await, alone().await, silent(&Silent(Memory::new())).await] {
+    for tiered in [node(&far).await, alone().await, silent(&Silent { store: Memory::new(), compares: true }).await] {
         let cache = names(&tiered);
         assert!(cache.update("k", |_| Update::Leave).await.unwrap().is_none());
         assert!(cache.update("k", |_| Update::Remove).await.unwrap().is_none());
@@ -332,28 +336,9 @@ async fn an_update_whose_reply_is_lost_is_not_undone() {
 
 #[tokio::test]
 async fn a_store_that_can_not_compare_refuses_updates() {
-    #[derive(Clone, Debug)]
-    struct Plain(Memory);
-    #[async_trait]
-    impl CacheService for Plain {
-        fn name(&self) -> &'static str {
-            "plain"
-        }
-        async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-            self.0.get(key).await
-        }
-        async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
-            self.0.set(key, value, ttl).await
-        }
-        async fn delete(&self, key: &str) -> Result<bool> {
-            self.0.delete(key).await
-        }
-        async fn exists(&self, key: &str) -> Result<bool> {
-            self.0.exists(key).await
-        }
-    }
     let ttl = Duration::from_secs(60);
-    let tiered = Tiered::builder().far(Plain(Memory::new())).incoherent(ttl).build().await.unwrap();
+    let tiered =
+        Tiered::builder().far(Silent { store: Memory::new(), compares: false }).incoherent(ttl).build().await.unwrap();
     let error = names(&tiered).update("k", plus_one).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }

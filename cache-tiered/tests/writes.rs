@@ -2,39 +2,19 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache_core::{ErrorKind, Memory};
-use cache_tiered::{Cache, Tiered};
-use common::{BOUND, alone, eventually, names, node, ok};
-use tokio::sync::Notify;
+use cache_tiered::Tiered;
+use common::{BOUND, alone, dawdle, eventually, names, node, ok};
 
 const HOLD: Duration = Duration::from_secs(30);
-
-/// A load that has read the old row and dawdles; the handle and what lets it go on.
-async fn dawdle(cache: &Cache<String>) -> (tokio::task::JoinHandle<()>, Arc<Notify>) {
-    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let handle = tokio::spawn({
-        let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
-        async move {
-            let load = async move || {
-                reading.notify_one();
-                go.notified().await;
-                Ok::<_, std::io::Error>("old".to_owned())
-            };
-            cache.get_or_load("k", load).await.unwrap();
-        }
-    });
-    reading.notified().await;
-    (handle, go)
-}
 
 async fn under_a_guard_nothing_is_kept(writer: &Tiered, reader: &Tiered) {
     let (writer, reader) = (names(writer), names(reader));
     reader.get_or_load("k", || ok("old")).await.unwrap();
     writer.invalidate("k").await.unwrap();
-    let (dawdling, go) = dawdle(&reader).await;
+    let (dawdling, go) = dawdle(&reader, "old").await;
     let guard = writer.write_guard(&["k"], HOLD).await.unwrap();
     eventually("the guard reaches the reader", async || {
         reader.get_or_load("k", || ok("before the commit")).await.unwrap().as_str() == "before the commit"

@@ -5,11 +5,14 @@ pub(crate) mod batch;
 #[macro_use]
 pub(crate) mod freshness;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::testkit::Chaos;
 use cache_core::{Memory, codec::Raw, memory::LocalMemory};
 use cache_tiered::{Cache, Tiered};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// D in tests.
@@ -37,6 +40,24 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
         }
     };
     timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A load of the key `k` that has read `value` and waits to be told to go on.
+pub(crate) async fn dawdle(cache: &Cache<String>, value: &'static str) -> (JoinHandle<Arc<String>>, Arc<Notify>) {
+    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let load = tokio::spawn({
+        let (cache, reading, go) = (cache.clone(), Arc::clone(&reading), Arc::clone(&go));
+        async move {
+            let load = move || async move {
+                reading.notify_one();
+                go.notified().await;
+                Ok::<_, std::io::Error>(value.to_owned())
+            };
+            cache.get_or_load("k", load).await.unwrap()
+        }
+    });
+    soon(reading.notified()).await;
+    (load, go)
 }
 
 /// Waits for what should come at once.
