@@ -4,6 +4,7 @@
 pub(crate) mod batch;
 #[macro_use]
 pub(crate) mod freshness;
+pub(crate) mod invariants;
 
 use std::sync::Arc;
 use std::time::Duration;
