@@ -255,9 +255,7 @@ fn batches() {
         ("tiered", &mut || {
             timed(&|| assert_eq!(runtime.block_on(tiered.get_many(&batch)).expect("values").len(), 100))
         }),
-        ("sieve", &mut || {
-            timed(&|| assert_eq!(runtime.block_on(sieve.get_many(&batch)).expect("values").len(), 100))
-        }),
+        ("sieve", &mut || timed(&|| assert_eq!(runtime.block_on(sieve.get_many(&batch)).expect("values").len(), 100))),
     ]);
     row("Redis::get_many of 100, against MGET", "µs", medians[0], medians[1]);
     row("get_many of 100 through Tiered, against MGET", "µs", medians[0], medians[2]);

@@ -9,7 +9,7 @@ use cache_core::CacheService;
 use cache_redis::Redis;
 use cache_redis::testkit::{Proxy, Server};
 use common::freshness::Far;
-use common::invariants::{self, Cuttable};
+use common::invariants::{self, Cuttable, Line};
 
 struct Shared(Server);
 
@@ -20,7 +20,7 @@ impl Far for Shared {
 }
 
 impl Cuttable for Shared {
-    async fn line(&self) -> (Arc<dyn CacheService>, Box<dyn Fn(bool)>) {
+    async fn line(&self) -> Line {
         let proxy = Proxy::spawn(self.0.address()).await.expect("a port");
         let line = Redis::connect(proxy.url()).await.expect("the server answers");
         let switch = move |cut| {

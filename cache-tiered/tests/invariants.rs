@@ -11,7 +11,7 @@ use cache_core::testkit::Chaos;
 use cache_core::{CacheService, Memory};
 use cache_tiered::{Loaded, Tiered};
 use common::freshness::Far;
-use common::invariants::{self, Cuttable, Dawdle, i1, i8, i12};
+use common::invariants::{self, Cuttable, Dawdle, Line, i1, i8, i12};
 use common::{BOUND, alone, eventually, names, node};
 
 struct Shared(Memory);
@@ -23,7 +23,7 @@ impl Far for Shared {
 }
 
 impl Cuttable for Shared {
-    async fn line(&self) -> (Arc<dyn CacheService>, Box<dyn Fn(bool)>) {
+    async fn line(&self) -> Line {
         let line = Chaos::new(self.0.clone());
         let switch = line.clone();
         (Arc::new(line), Box::new(move |cut| switch.partition(cut)))

@@ -20,10 +20,12 @@ use super::{eventually, names, ok};
 /// D in these scenarios: long enough for a busy machine with a server on it.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// A connection, and the switch that cuts it and lets it be made again.
+pub(crate) type Line = (Arc<dyn CacheService>, Box<dyn Fn(bool)>);
+
 /// A far store whose connections can be cut.
 pub(crate) trait Cuttable: Far {
-    /// A connection, and the switch that cuts it and lets it be made again.
-    fn line(&self) -> impl Future<Output = (Arc<dyn CacheService>, Box<dyn Fn(bool)>)>;
+    fn line(&self) -> impl Future<Output = Line>;
 }
 
 async fn node(far: &impl Far) -> Tiered {
