@@ -83,6 +83,16 @@ fn a_pause_doubles_to_its_longest_and_is_never_prolonged_by_chance() {
 }
 
 #[test]
+fn jitter_shortens_and_never_lengthens() {
+    let policy = Policy::seconds(100).jitter(0.25);
+    let ttls: Vec<Duration> = (0..1000).map(|_| policy.jittered(100 * SECOND)).collect();
+    assert!(ttls.iter().all(|ttl| *ttl <= 100 * SECOND && *ttl >= 75 * SECOND));
+    assert!(ttls.iter().any(|ttl| *ttl < 80 * SECOND) && ttls.iter().any(|ttl| *ttl > 95 * SECOND), "they are spread");
+    assert_eq!(Policy::seconds(100).jitter(0.0).jittered(SECOND), SECOND);
+    assert_eq!(policy.jittered(Duration::from_nanos(1)), Duration::from_millis(1), "a millisecond is the least");
+}
+
+#[test]
 fn every_mistake_of_a_policy_is_told_at_once() {
     let mut bad = Policy::seconds(0)
         .near_ttl(SECOND)
