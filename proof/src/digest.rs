@@ -35,12 +35,7 @@ impl Node {
             BeatAt::Grace(ticket, beat) => (3u8, ticket, beat.seq, beat.created, beat.run).hash(into),
         }
         self.inbox.hash(into);
-        self.queue.hash(into);
-        let writer = |writer: &Writer, hasher: &mut Hash64| match writer.step {
-            Step::Swap { seen, value, s0 } => (writer.kind, writer.run, far.matches(seen), value, s0).hash(hasher),
-            _ => writer.hash(hasher),
-        };
-        unordered(self.writers.iter(), writer, into);
+        self.digest_writes(far, into);
         let caller = |caller: &Caller, mut hasher: &mut Hash64| {
             (caller.need, object(caller.suspect)).hash(&mut hasher);
             match caller.look {
@@ -102,6 +97,16 @@ impl Node {
         for (digest, held) in flights {
             (digest, held.map(|stamp| stamp.map(holders))).hash(into);
         }
+    }
+
+    /// What tells two processes apart that nobody asks any more: what they write.
+    pub fn digest_writes(&self, far: &Far, into: &mut impl Hasher) {
+        self.queue.hash(into);
+        let writer = |writer: &Writer, hasher: &mut Hash64| match writer.step {
+            Step::Swap { seen, value, s0 } => (writer.kind, writer.run, far.matches(seen), value, s0).hash(hasher),
+            _ => writer.hash(hasher),
+        };
+        unordered(self.writers.iter(), writer, into);
     }
 
     /// The stamps of what a flight may tell, and of what stands in for that.

@@ -203,7 +203,7 @@ impl Far {
             Some(frame) if frame.state == State::Tombstone => return Lease::Barred,
             Some(frame) if frame.state == State::Stale && frame.stamp != 0 && !frame.lapsed => return Lease::Held,
             Some(past) => {
-                self.frame = Some(Frame { state: State::Stale, stamp: token, lapsed: false, expired: false, ..past })
+                self.frame = Some(Frame { state: State::Stale, stamp: token, lapsed: false, expired: false, ..past });
             }
             None => self.frame = Some(Frame::bare(State::Lease, token)),
         }

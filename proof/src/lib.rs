@@ -5,11 +5,13 @@
 //! order of the engine's steps are modelled here. Time is a counter; a message may arrive in any order or never; a
 //! reply may take any time.
 
+pub mod action;
 mod behind;
 mod change;
 pub mod config;
 mod digest;
 mod driver;
+mod events;
 mod fallback;
 pub mod far;
 pub mod flight;

@@ -2,9 +2,10 @@
 
 use stateright::{Model, Property};
 
+use crate::action::Action;
 use crate::config::Config;
 use crate::ghost::Rule;
-use crate::world::{Action, World};
+use crate::world::World;
 
 /// The name of the property that shows that the model gets somewhere.
 pub const REACHED: &str = "every process that reads holds a new value";

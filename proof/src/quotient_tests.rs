@@ -69,6 +69,24 @@ fn the_digest_of_tags_and_outages_forgets_nothing_that_matters() {
 }
 
 #[test]
+fn the_digest_of_fallbacks_and_refreshes_forgets_nothing_that_matters() {
+    let events = Events { age: 1, origin: 1, ..Config::BASE.events };
+    let fallback = Config { name: "fallback", fail_safe: true, warm: Warm::Far, events, ..SMALL };
+    compare(fallback);
+    compare(Config { name: "fallback, near", warm: Warm::Near, gets: [0, 1, 0], ..fallback });
+    let events = Events { refresh: 1, origin: 1, near_evict: 1, ..Config::BASE.events };
+    compare(Config { name: "refresh", warm: Warm::Near, events, ..SMALL });
+    let events = Events { age: 1, clock: 1, ..Config::BASE.events };
+    compare(Config { name: "clock", warm: Warm::Far, events, ..SMALL });
+}
+
+#[test]
+fn the_digest_of_background_writes_forgets_nothing_that_matters() {
+    let writes = &[(1, Kind::Behind), (1, Kind::Delete)];
+    compare(Config { name: "behind", warm: Warm::Near, gets: [0, 1, 0], writes, ..SMALL });
+}
+
+#[test]
 fn the_digest_of_single_steps_forgets_nothing_that_matters() {
     compare(Config {
         name: "fine",

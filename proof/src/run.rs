@@ -7,10 +7,10 @@ use std::time::Instant;
 use cache_tiered::coherence::mutate::{self, Mutation};
 use stateright::{Checker, HasDiscoveries, Model};
 
+use crate::action::Action;
 use crate::config::Config;
 use crate::model::{Proof, REACHED};
 use crate::table;
-use crate::world::Action;
 
 /// What a run came to.
 #[derive(Debug)]

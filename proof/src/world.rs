@@ -4,76 +4,12 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
 
+use crate::action::Action;
 use crate::config::{Config, Events, Kind, Warm};
 use crate::far::{Far, Frame};
 use crate::ghost::{Ghost, Need, What};
 use crate::node::{BeatAt, Entry, Node};
-use crate::writer::{Message, Step, Writer};
-
-/// Something that may happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Time moves on.
-    Tick,
-    /// A caller comes to a node.
-    Get(usize),
-    /// A caller of a node goes on.
-    Look(usize, usize),
-    /// A caller of a node gives up waiting for its footing.
-    Impatient(usize, usize),
-    /// A flight of a node goes on.
-    Fly(usize, usize),
-    /// A call of a flight fails.
-    FlightFails(usize, usize),
-    /// The load of a flight fails.
-    LoadFails(usize, usize),
-    /// A node loads its near entry again, ahead of time.
-    Refresh(usize),
-    /// The time of the far store's value is over.
-    Age,
-    /// The time of a near entry is over.
-    NearAge(usize),
-    /// The server's clock is set back.
-    SetClock,
-    /// The next background write of a node departs.
-    Depart(usize),
-    /// The write with this index begins.
-    Write(usize),
-    /// A writer of a node goes on.
-    Change(usize, usize),
-    /// A writer's call fails; whether it was executed.
-    ChangeFails(usize, usize, bool),
-    /// A message reaches a node.
-    Deliver(usize, usize),
-    /// A node goes on applying a message.
-    Apply(usize),
-    /// A node sends a beat.
-    Beat(usize),
-    /// A beat goes on: executed, judged.
-    BeatGoesOn(usize),
-    /// A beat fails.
-    BeatFails(usize),
-    /// The rest of a track is published.
-    Publish(usize),
-    /// A lease or hold runs out.
-    Expire,
-    /// The far store evicts the key.
-    Evict,
-    /// A near store evicts the key.
-    NearEvict(usize),
-    /// The sequence is lost.
-    SeqLost,
-    /// The tag generations are lost.
-    TagsLost,
-    /// The far store restarts empty.
-    Restart,
-    /// The replica catches up.
-    Replicate,
-    /// The replica takes over.
-    FailOver,
-    /// The far store can't number changes, or can again.
-    Full,
-}
+use crate::writer::{Message, Step};
 
 /// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +37,7 @@ pub struct World {
     /// The spans after which acknowledgements are due: the bound, and the bound with the outage.
     spans: [u8; 2],
     /// The highest version whose removal a failover may have lost.
-    lost: u8,
+    pub(crate) lost: u8,
     writes: &'static [(usize, Kind)],
     alike: bool,
     next: u64,
@@ -414,49 +350,6 @@ impl World {
             }
         }
     }
-
-    fn expire(&mut self) -> bool {
-        self.events.expire -= 1;
-        // a hold is longer than the transaction that it guards
-        let guarded = |writer: &Writer| {
-            matches!(writer.step, Step::Held(_) | Step::Commit(_))
-                || writer.kind == Kind::Strict && matches!(writer.step, Step::Send)
-        };
-        let guarded = self.nodes.iter().any(|node| node.writers.iter().any(guarded));
-        let hold = self.far.frame.is_some_and(|frame| frame.state == cache_core::State::Tombstone);
-        !(guarded && hold) && self.far.expire()
-    }
-
-    fn fail_over(&mut self, config: &Config) -> bool {
-        self.events.failover -= 1;
-        let Some(replica) = self.far.replica else { return false };
-        self.lost = self.far.floor;
-        self.far.fail_over();
-        for node in &mut self.nodes {
-            node.inbox.clear();
-            if !config.full_promise {
-                // what the replica lacks counts as not acknowledged until it is repeated; answers may go back
-                for writer in &mut node.writers {
-                    if let Step::Done(n) = writer.step {
-                        writer.step = Step::Lost(n);
-                    }
-                }
-                node.own = node.own.min(replica.floor);
-                node.own_hard = node.own_hard.min(replica.floor);
-                node.told = 0;
-            }
-        }
-        if !config.full_promise {
-            self.ghost.lost(replica.floor);
-            self.far.floor = replica.floor;
-            // callers that came before are promised no more than those that come now
-            for node in &mut self.nodes {
-                node.flights.iter_mut().for_each(|flight| flight.need = Need::default());
-                node.callers.iter_mut().for_each(|caller| caller.need = Need::default());
-            }
-        }
-        true
-    }
 }
 
 impl Hash for World {
@@ -474,7 +367,8 @@ impl Hash for World {
                 (*writer == index && self.begun & (1 << bit) == 0).then_some(kind).hash(&mut hasher);
             }
             if node.idle {
-                (node.holds_new(self), &node.writers, &node.queue).hash(&mut hasher);
+                node.holds_new(self).hash(&mut hasher);
+                node.digest_writes(&self.far, &mut hasher);
             } else {
                 node.digest(&self.far, self.now, outage, &mut hasher);
             }
