@@ -117,6 +117,9 @@ where
     /// Stores a value read or written with the row's `version`, unless the far store holds the same version or a newer
     /// one; says whether it was stored. One round trip.
     ///
+    /// Stored, it is as good as a `set`. `false` tells nobody anything: whoever holds an older value near goes on until it
+    /// hears of the newer one from its writer.
+    ///
     /// # Errors
     /// As [`set`](Self::set); `Invalid` for version 0, which stands for "none".
     pub async fn set_versioned(&self, key: &K, value: V, version: u32) -> Result<bool> {

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     StallRequests,
     /// The same the other way.
     StallReplies,
+    /// The same for replies over one of two connections.
+    StallLane,
     /// The same for pushes alone.
     StallPushes,
     /// Most pushes to a process are lost, in silence.
@@ -59,6 +61,7 @@ impl Fault {
         Self::CutAll,
         Self::StallRequests,
         Self::StallReplies,
+        Self::StallLane,
         Self::StallPushes,
         Self::LosePushes,
         Self::DelayReplies,
@@ -77,6 +80,16 @@ impl Fault {
         Self::OriginDown,
     ];
 
+    /// Faults that show more together than each alone.
+    pub(crate) const TOGETHER: &[[Self; 2]] = &[
+        [Self::LosePushes, Self::StallLane],
+        [Self::LosePushes, Self::SlowOrigin],
+        [Self::LosePushes, Self::Failover],
+        [Self::Kill, Self::Split],
+        [Self::CutAll, Self::SetClock],
+        [Self::Cut, Self::SlowOrigin],
+    ];
+
     /// Strikes once. What lasts, lasts for three bounds at most.
     pub(crate) async fn strike(self, stage: &mut Stage, rng: &mut Rng) {
         let bound = stage.world.plan.bound;
@@ -90,6 +103,7 @@ impl Fault {
             Self::CutAll => stage.links(|link| link.cut()),
             Self::StallRequests => stage.link(victim).ail(Ill::Requests, span),
             Self::StallReplies => stage.link(victim).ail(Ill::Replies, span),
+            Self::StallLane => stage.link(victim).ail(Ill::Lane, span),
             Self::StallPushes => stage.link(victim).ail(Ill::Pushes, span),
             Self::LosePushes => stage.link(victim).ail(Ill::Lossy, span),
             Self::DelayReplies => stage.link(victim).ail(Ill::Slow, span),

@@ -40,7 +40,7 @@ struct Cli {
     #[arg(long, env = "STRATA_SEED")]
     seed: Option<u64>,
     /// In how many seeds at most each broken rule has to show
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 160)]
     mutations: u64,
     /// The bad night, with one feature more at a time, instead
     #[arg(long)]

@@ -61,6 +61,9 @@ impl Plan {
         let mut kinds = Fault::ALL.to_vec();
         rng.shuffle(&mut kinds);
         kinds.truncate(count);
+        if rng.u8(..) < 80 {
+            kinds = pick(rng, Fault::TOGETHER).to_vec();
+        }
         let fail_safe = (rng.u8(..) < 128).then(|| Duration::from_millis(pick(rng, &[5000, 60_000])));
         let life = rng.u8(..);
         Self {

@@ -23,11 +23,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn open(server: Memory, weather: &Arc<Weather>) -> Self {
+    /// The connection with this number of its process.
+    pub(crate) fn open(number: usize, server: Memory, weather: &Arc<Weather>) -> Self {
         let (requests, arriving) = unbounded_channel();
         let (replies, returning) = unbounded_channel();
         let there = tokio::spawn(there(server, Arc::clone(weather), arriving, replies));
-        let back = tokio::spawn(back(Arc::clone(weather), returning));
+        let back = tokio::spawn(back(number, Arc::clone(weather), returning));
         Self { requests, tasks: [there.abort_handle(), back.abort_handle()] }
     }
 
@@ -61,10 +62,13 @@ async fn there(
     }
 }
 
-async fn back(weather: Arc<Weather>, mut returning: UnboundedReceiver<(Instant, Reply)>) {
+async fn back(number: usize, weather: Arc<Weather>, mut returning: UnboundedReceiver<(Instant, Reply)>) {
     while let Some((arrives, reply)) = returning.recv().await {
         sleep_until(arrives).await;
         weather.over(Ill::Replies).await;
+        if number == 0 {
+            weather.over(Ill::Lane).await;
+        }
         weather.over(Ill::Stopped).await;
         reply();
     }

@@ -101,7 +101,7 @@ impl Link {
         let arrives = Instant::now() + self.weather.travel();
         let chosen = self.weather.rng().usize(..LANES);
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes[chosen].get_or_insert_with(|| Lane::open(self.server(), &self.weather));
+        let lane = lanes[chosen].get_or_insert_with(|| Lane::open(chosen, self.server(), &self.weather));
         lane.send(arrives, request);
     }
 }

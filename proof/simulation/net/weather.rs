@@ -15,6 +15,8 @@ pub(crate) enum Ill {
     Requests,
     /// No reply arrives at the process.
     Replies,
+    /// No reply arrives over the first of the process's connections.
+    Lane,
     /// No push arrives at the process.
     Pushes,
     /// The server carries nothing out.
@@ -29,7 +31,7 @@ pub(crate) enum Ill {
     Slow,
 }
 
-const ILLS: usize = 8;
+const ILLS: usize = 9;
 
 /// How long a message travels, in microseconds.
 #[derive(Clone, Copy, Debug)]
