@@ -97,24 +97,27 @@ const TREES: &[TreeRule] = &[
     },
 ];
 
+/// The files of the contract.
+const CONTRACT: &[&str] = &[
+    "cache-core/src/service.rs",
+    "cache-core/src/local.rs",
+    "cache-core/src/leases.rs",
+    "cache-core/src/atomic.rs",
+    "cache-core/src/sweep.rs",
+    "cache-core/src/bus.rs",
+    "cache-core/src/entry.rs",
+    "cache-core/src/envelope.rs",
+    "cache-core/src/envelope",
+    "cache-core/src/key.rs",
+    "cache-core/src/error.rs",
+    "cache-core/src/clock.rs",
+];
+
 /// What may be written, proven by reading the sources.
 const SOURCES: &[SourceRule] = &[
     SourceRule {
         name: "contract files import std, bytes, async-trait and thiserror; the clock, stamps and the seal one helper each",
-        files: &[
-            "cache-core/src/service.rs",
-            "cache-core/src/local.rs",
-            "cache-core/src/leases.rs",
-            "cache-core/src/atomic.rs",
-            "cache-core/src/sweep.rs",
-            "cache-core/src/bus.rs",
-            "cache-core/src/entry.rs",
-            "cache-core/src/envelope.rs",
-            "cache-core/src/envelope",
-            "cache-core/src/key.rs",
-            "cache-core/src/error.rs",
-            "cache-core/src/clock.rs",
-        ],
+        files: CONTRACT,
         kind: Kind::OnlyCrates {
             allowed: &["std", "bytes", "async_trait", "thiserror"],
             besides: &[
@@ -127,20 +130,7 @@ const SOURCES: &[SourceRule] = &[
     },
     SourceRule {
         name: "contract files don't know codecs, recipes or the testkit",
-        files: &[
-            "cache-core/src/service.rs",
-            "cache-core/src/local.rs",
-            "cache-core/src/leases.rs",
-            "cache-core/src/atomic.rs",
-            "cache-core/src/sweep.rs",
-            "cache-core/src/bus.rs",
-            "cache-core/src/entry.rs",
-            "cache-core/src/envelope.rs",
-            "cache-core/src/envelope",
-            "cache-core/src/key.rs",
-            "cache-core/src/error.rs",
-            "cache-core/src/clock.rs",
-        ],
+        files: CONTRACT,
         kind: Kind::NeverModules(&["codec", "recipe", "testkit"]),
         breach: "use crate::{Result, codec::Codec};",
     },

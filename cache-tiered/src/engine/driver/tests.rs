@@ -7,6 +7,7 @@ use cache_core::observe::Metric;
 use cache_core::testkit::chaos::{Chaos, Op};
 use cache_core::{CacheService, Memory};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::{Cache, Loaded, Tier, Tiered};
 
@@ -31,6 +32,20 @@ impl Node {
         let load = || async { Ok::<_, std::io::Error>(Loaded::value(value.to_owned())) };
         let answer = self.cache.load_with("k", load).await.unwrap();
         (answer.tier, answer.value.unwrap().to_string())
+    }
+
+    /// A load that has read `v` and waits to be told to go on.
+    async fn dawdle(&self) -> (JoinHandle<Arc<String>>, Arc<Notify>) {
+        let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (cache, read, went) = (self.cache.clone(), Arc::clone(&reading), Arc::clone(&go));
+        let load = || async move {
+            read.notify_one();
+            went.notified().await;
+            Ok::<_, std::io::Error>("v".to_owned())
+        };
+        let slow = tokio::spawn(async move { cache.get_or_load("k", load).await.unwrap() });
+        reading.notified().await;
+        (slow, go)
     }
 
     async fn tier(&self) -> Option<Tier> {
@@ -93,23 +108,11 @@ async fn a_push_for_what_is_gone_or_replaced_ends_the_near_entry() {
 async fn a_push_during_a_load_keeps_its_value_but_not_its_word() {
     let far = Memory::new();
     let node = Arc::new(Node::new(far.clone()).await);
-    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let slow = {
-        let (node, reading, go) = (Arc::clone(&node), Arc::clone(&reading), Arc::clone(&go));
-        tokio::spawn(async move {
-            let load = || async move {
-                reading.notify_one();
-                go.notified().await;
-                Ok::<_, std::io::Error>("v".to_owned())
-            };
-            node.cache.get_or_load("k", load).await
-        })
-    };
-    reading.notified().await;
+    let (slow, go) = node.dawdle().await;
     // the echo of the load's lease looks the same
     node.push(Some(FAR));
     go.notify_one();
-    assert_eq!(slow.await.unwrap().unwrap().as_str(), "v");
+    assert_eq!(slow.await.unwrap().as_str(), "v");
     assert_eq!((node.tier().await, node.revalidated()), (Some(Tier::Near), 1));
     assert_eq!((node.tier().await, node.revalidated()), (Some(Tier::Near), 1), "once confirmed it is near for good");
 }
@@ -136,19 +139,7 @@ async fn a_change_whose_push_comes_before_the_load_installs_is_seen() {
 #[tokio::test]
 async fn nobody_joins_a_load_that_began_before_a_push_and_there_is_still_one_load() {
     let node = Arc::new(Node::new(Memory::new()).await);
-    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let slow = {
-        let (node, reading, go) = (Arc::clone(&node), Arc::clone(&reading), Arc::clone(&go));
-        tokio::spawn(async move {
-            let load = || async move {
-                reading.notify_one();
-                go.notified().await;
-                Ok::<_, std::io::Error>("v".to_owned())
-            };
-            node.cache.get_or_load("k", load).await
-        })
-    };
-    reading.notified().await;
+    let (slow, go) = node.dawdle().await;
     node.push(Some(FAR));
     let late: Vec<_> = (0..20)
         .map(|_| {
@@ -165,7 +156,7 @@ async fn nobody_joins_a_load_that_began_before_a_push_and_there_is_still_one_loa
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("nobody waits for the lease");
     assert_eq!(node.tiered.metrics().get(Metric::Joined), 19);
     go.notify_one();
-    assert_eq!(slow.await.unwrap().unwrap().as_str(), "v");
+    assert_eq!(slow.await.unwrap().as_str(), "v");
     for task in late {
         assert_eq!(task.await.unwrap().1, "v");
     }
