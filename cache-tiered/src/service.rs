@@ -20,7 +20,9 @@ const RAW: u32 = 1;
 
 /// Plain bytes keep the ttl that they were set with.
 static SPACE: LazyLock<Arc<Space>> = LazyLock::new(|| {
-    let policy = Policy { ttl: cache_core::MAX_TTL, jitter: 0.0, ..Policy::default() };
+    // a value of the largest size has room beside its key and its bookkeeping: near may be all there is
+    let near_max = Policy::default().near_max + 4096;
+    let policy = Policy { ttl: cache_core::MAX_TTL, jitter: 0.0, near_max, ..Policy::default() };
     Arc::new(Space {
         policy,
         max_batch: usize::MAX,
