@@ -101,8 +101,7 @@ impl Engine {
                 if kind != Kind::IfSeen {
                     let mut recovery = self.recovery(line);
                     keys.iter().for_each(|at| recovery.keep(&at.far));
-                }
-                if kind != Kind::IfSeen {
+                    drop(recovery);
                     self.counters.add(Metric::InvalidationPending, keys.len() as u64);
                 }
                 Err(error)
