@@ -97,6 +97,8 @@ scripts! {
     recipe:
     /// Replaces or removes a value if it is the expected one.
     EXCHANGE = "exchange";
+    /// Stores a value where none or another one is.
+    OVERWRITE = "overwrite";
     /// Adds to a counter within limits.
     COUNT = "integer" "count";
     /// Moves from one counter to another.

@@ -16,11 +16,9 @@ impl ValueStore for Redis {
         self.link().call("swap", &command).await
     }
 
-    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg(&value[..]).arg("XX").arg("PX").arg(ttl_ms);
-        let set: Option<()> = self.link().call("overwrite", &command).await?;
-        Ok(set.is_some())
+    async fn overwrite(&self, key: &str, value: Bytes, if_present: bool, ttl_ms: u64) -> Result<bool> {
+        let call = script::OVERWRITE.on(&[key]).arg(if_present).arg(&value[..]).arg(ttl_ms);
+        call.run(self.link(), "overwrite").await
     }
 
     async fn exchange(

@@ -17,13 +17,13 @@ impl ValueStore for Memory {
         })
     }
 
-    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
+    async fn overwrite(&self, key: &str, value: Bytes, if_present: bool, ttl_ms: u64) -> Result<bool> {
         self.run("overwrite", |state| {
-            let present = state.has(key);
-            if present {
+            let stored = state.bytes(key)?.is_some() || !if_present;
+            if stored {
                 state.put(key, value, ttl_ms);
             }
-            Ok(present)
+            Ok(stored)
         })
     }
 

@@ -66,19 +66,20 @@ impl<V: Send + Sync + 'static> Values<V> {
         self.decode(self.store.get(key).await?)
     }
 
-    /// Stores `value`, whatever was there.
+    /// Stores `value`, whatever value was there.
     ///
     /// # Errors
-    /// `Codec` if it can't be encoded, `TooLarge` if it is over the store's limit, as every write.
+    /// `Codec` if it can't be encoded, `TooLarge` if it is over the store's limit, `Conflict` if the key holds another
+    /// kind of value (a list, a board), as every write; nothing is changed.
     pub async fn set(&self, key: &str, value: &V) -> Result<()> {
         check_key(key)?;
-        self.store.set(key, self.encode(value)?, self.expiry.ttl()).await
+        self.store.overwrite(key, self.encode(value)?, false, self.expiry.millis()).await.map(drop)
     }
 
     /// Stores `value` and returns what was there before; what is no `V` counts as nothing.
     ///
     /// # Errors
-    /// `Conflict` if the key holds another kind of value (a list, a board); nothing is changed.
+    /// As [`set`](Self::set).
     pub async fn get_and_set(&self, key: &str, value: &V) -> Result<Option<V>> {
         check_key(key)?;
         let before = self.store.swap(key, self.encode(value)?, self.expiry.millis()).await?;
@@ -88,7 +89,7 @@ impl<V: Send + Sync + 'static> Values<V> {
     /// Stores `value` if the key is missing; `true` if it was stored.
     ///
     /// # Errors
-    /// As [`get_and_set`](Self::get_and_set).
+    /// As [`set`](Self::set).
     pub async fn set_if_absent(&self, key: &str, value: &V) -> Result<bool> {
         check_key(key)?;
         let value = self.encode(value)?;
@@ -96,13 +97,13 @@ impl<V: Send + Sync + 'static> Values<V> {
         Ok(exchanged == Exchanged::Done)
     }
 
-    /// Stores `value` if the key is there, whatever it holds; `false` if it is missing: what was removed is not revived.
+    /// Stores `value` if the key is there, whatever value it holds; `false` if it is missing: what was removed is not revived.
     ///
     /// # Errors
     /// As [`set`](Self::set).
     pub async fn set_if_present(&self, key: &str, value: &V) -> Result<bool> {
         check_key(key)?;
-        self.store.overwrite(key, self.encode(value)?, self.expiry.millis()).await
+        self.store.overwrite(key, self.encode(value)?, true, self.expiry.millis()).await
     }
 
     /// Stores `value` if the key holds exactly `expected`; `None` expects that it is missing. The inner result tells

@@ -19,8 +19,11 @@ pub trait ValueStore: CacheService {
     /// is changed.
     async fn swap(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<Option<Bytes>>;
 
-    /// Stores `value` for `ttl_ms` if the key is there, whatever it holds; `false` if it is missing.
-    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool>;
+    /// Stores `value` for `ttl_ms`; with `if_present` only if the key is there: `false` if it is missing.
+    ///
+    /// # Errors
+    /// As [`swap`](Self::swap).
+    async fn overwrite(&self, key: &str, value: Bytes, if_present: bool, ttl_ms: u64) -> Result<bool>;
 
     /// If `key` holds exactly `expected` (`None`: nothing), stores `value` for `ttl_ms`, or removes the key if there
     /// is no `value`.
@@ -52,8 +55,8 @@ impl<S: ValueStore + ?Sized> ValueStore for Arc<S> {
         (**self).swap(key, value, ttl_ms).await
     }
 
-    async fn overwrite(&self, key: &str, value: Bytes, ttl_ms: u64) -> Result<bool> {
-        (**self).overwrite(key, value, ttl_ms).await
+    async fn overwrite(&self, key: &str, value: Bytes, if_present: bool, ttl_ms: u64) -> Result<bool> {
+        (**self).overwrite(key, value, if_present, ttl_ms).await
     }
 
     async fn exchange(

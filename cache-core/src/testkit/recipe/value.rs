@@ -191,6 +191,8 @@ async fn another_kind_is_untouched(t: Store) {
     let foreign = foreign(&*t.store(), t.key("")).await;
     let results = [
         values.get(&foreign).await.map(drop),
+        values.set(&foreign, &b).await,
+        values.set_if_present(&foreign, &b).await.map(drop),
         values.get_and_set(&foreign, &b).await.map(drop),
         values.set_if_absent(&foreign, &b).await.map(drop),
         values.compare_and_swap(&foreign, Some(&b), &b).await.map(drop),
