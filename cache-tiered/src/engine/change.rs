@@ -83,7 +83,7 @@ impl Engine {
                     self.purge(&at.near, Cause::Own);
                 }
                 for (at, floor) in keys.iter().zip(floors).filter(|_| replaces) {
-                    self.floors.lift(&at.near, floor);
+                    self.floors.lift(&at.near, floor, self.clock.now());
                 }
                 self.mark(line, applied.n);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);

@@ -4,8 +4,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use cache_core::Header;
+use cache_core::{Header, Tick};
+
+/// Longer than any read is under way.
+const LINGERS: Duration = Duration::from_secs(60);
 
 /// The most keys remembered one by one; past it one floor holds for all.
 const MOST: usize = 10_000;
@@ -24,8 +28,15 @@ pub(crate) struct Floors {
 
 #[derive(Debug, Default)]
 struct Kept {
-    keys: HashMap<Arc<str>, u64>,
+    keys: HashMap<Arc<str>, Floor>,
     all: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Floor {
+    until_ms: u64,
+    /// It holds on for reads that were sent before.
+    lifted: Option<Tick>,
 }
 
 impl Floors {
@@ -33,10 +44,10 @@ impl Floors {
     pub(crate) fn raise(&self, key: &Arc<str>, until_ms: u64) {
         let mut kept = self.lock();
         if kept.keys.len() >= MOST && !kept.keys.contains_key(key) {
-            kept.all = kept.keys.drain().map(|(_, floor)| floor).max().unwrap_or(0).max(kept.all);
+            kept.all = kept.keys.drain().map(|(_, floor)| floor.until_ms).max().unwrap_or(0).max(kept.all);
         }
-        let floor = kept.keys.entry(Arc::clone(key)).or_insert(0);
-        *floor = until_ms.max(*floor);
+        let floor = kept.keys.entry(Arc::clone(key)).or_default();
+        *floor = Floor { until_ms: until_ms.max(floor.until_ms), lifted: None };
         self.any.store(true, Ordering::Release);
     }
 
@@ -52,19 +63,20 @@ impl Floors {
             return;
         }
         let mut kept = self.lock();
-        kept.keys.values_mut().for_each(|floor| *floor = until_ms.max(*floor));
+        kept.keys.values_mut().for_each(|floor| floor.until_ms = until_ms.max(floor.until_ms));
         if kept.all > 0 {
             kept.all = until_ms.max(kept.all);
         }
     }
 
-    /// Whether a frame may be served: its load began at or after the key's floor.
-    pub(crate) fn admits(&self, key: &str, header: &Header) -> bool {
+    /// Whether a frame that a read sent at `sent` found may be served: its load began at or after the key's floor.
+    pub(crate) fn admits(&self, key: &str, header: &Header, sent: Tick) -> bool {
         if !self.any() {
             return true;
         }
         let kept = self.lock();
-        let floor = kept.keys.get(key).copied().unwrap_or(0).max(kept.all);
+        let floor = kept.keys.get(key).filter(|floor| floor.lifted.is_none_or(|lifted| sent <= lifted));
+        let floor = floor.map_or(0, |floor| floor.until_ms).max(kept.all);
         header.created.saturating_sub(u64::from(header.load_ms)) >= floor
     }
 
@@ -73,19 +85,19 @@ impl Floors {
         if !self.any() {
             return None;
         }
-        self.lock().keys.get(key).copied()
+        self.lock().keys.get(key).filter(|floor| floor.lifted.is_none()).map(|floor| floor.until_ms)
     }
 
     /// Forgets the floor that a key had when a load or a change began that the far store took. One that was raised since
-    /// speaks of what may be newer, and stays.
-    pub(crate) fn lift(&self, key: &str, had: Option<u64>) {
-        if had.is_none() {
-            return;
-        }
+    /// speaks of what may be newer, and stays. Reads that were sent before `now` may bring what stood before, and meet it
+    /// yet.
+    pub(crate) fn lift(&self, key: &str, had: Option<u64>, now: Tick) {
+        let Some(had) = had else { return };
         let mut kept = self.lock();
-        if kept.keys.get(key).copied() == had {
-            kept.keys.remove(key);
+        if let Some(floor) = kept.keys.get_mut(key).filter(|floor| floor.until_ms == had) {
+            floor.lifted.get_or_insert(now);
         }
+        kept.keys.retain(|_, floor| floor.lifted.is_none_or(|lifted| now.since(lifted) < LINGERS));
         if kept.keys.is_empty() && kept.all == 0 {
             self.any.store(false, Ordering::Release);
         }
@@ -100,6 +112,10 @@ impl Floors {
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Tick {
+        Tick::ZERO + Duration::from_millis(ms)
+    }
+
     fn loaded(from: u64, to: u64) -> Header {
         Header { created: to, load_ms: u32::try_from(to - from).unwrap(), ..Header::value() }
     }
@@ -108,14 +124,18 @@ mod tests {
     fn a_frame_loaded_before_the_floor_is_refused_until_a_newer_one_was_taken() {
         let floors = Floors::default();
         let key: Arc<str> = "k".into();
-        assert!(floors.admits("k", &loaded(0, 1)));
+        assert!(floors.admits("k", &loaded(0, 1), at(5)));
         floors.raise(&key, 100);
         floors.raise(&key, 50);
-        assert!(!floors.admits("k", &loaded(90, 120)), "its load began before");
-        assert!(floors.admits("k", &loaded(100, 120)));
-        assert!(floors.admits("other", &loaded(0, 1)));
-        floors.lift("k", floors.of("k"));
-        assert!(floors.admits("k", &loaded(0, 1)));
+        assert!(!floors.admits("k", &loaded(90, 120), at(5)), "its load began before");
+        assert!(floors.admits("k", &loaded(100, 120), at(5)));
+        assert!(floors.admits("other", &loaded(0, 1), at(5)));
+        floors.lift("k", floors.of("k"), at(4));
+        assert!(floors.admits("k", &loaded(0, 1), at(5)));
+        assert!(!floors.admits("k", &loaded(0, 1), at(3)), "the read was under way as the floor was lifted");
+        floors.raise(&"l".into(), 100);
+        floors.lift("l", Some(100), at(4) + LINGERS);
+        assert_eq!(floors.lock().keys.len(), 1, "nobody is under way that long");
     }
 
     #[test]
@@ -126,10 +146,10 @@ mod tests {
         let first = floors.of("k");
         floors.raise(&"k".into(), 120);
         for had in [none, first] {
-            floors.lift("k", had);
+            floors.lift("k", had, at(1));
             assert_eq!(floors.of("k"), Some(120));
         }
-        floors.lift("k", Some(120));
+        floors.lift("k", Some(120), at(1));
         assert_eq!(floors.of("k"), None);
     }
 
@@ -137,14 +157,14 @@ mod tests {
     fn a_clock_that_was_set_raises_the_floors_that_stand_and_no_other() {
         let floors = Floors::default();
         floors.raise_all(900);
-        assert!(floors.admits("k", &loaded(0, 1)));
+        assert!(floors.admits("k", &loaded(0, 1), at(5)));
         floors.raise(&"k".into(), 100);
         floors.raise_all(900);
-        assert!(!floors.admits("k", &loaded(200, 210)), "by which clock?");
-        assert!(floors.admits("k", &loaded(900, 910)));
-        assert!(floors.admits("other", &loaded(0, 1)));
+        assert!(!floors.admits("k", &loaded(200, 210), at(5)), "by which clock?");
+        assert!(floors.admits("k", &loaded(900, 910), at(5)));
+        assert!(floors.admits("other", &loaded(0, 1), at(5)));
         floors.raise_all(50);
-        assert!(!floors.admits("k", &loaded(200, 210)), "a floor never sinks");
+        assert!(!floors.admits("k", &loaded(200, 210), at(5)), "a floor never sinks");
     }
 
     #[test]
@@ -153,7 +173,7 @@ mod tests {
         for n in 0..=MOST as u64 {
             floors.raise(&n.to_string().into(), n);
         }
-        assert!(!floors.admits("never seen", &loaded(0, MOST as u64 - 2)));
-        assert!(floors.admits("never seen", &loaded(MOST as u64, MOST as u64)));
+        assert!(!floors.admits("never seen", &loaded(0, MOST as u64 - 2), at(5)));
+        assert!(floors.admits("never seen", &loaded(MOST as u64, MOST as u64), at(5)));
     }
 }

@@ -191,7 +191,9 @@ impl Engine {
             return Ok(None);
         };
         Ok(match self.admit(&at, &found, sent, space).await? {
-            Admitted::Usable(entry) if self.floors.admits(&at.near, entry.header()) && (space.accepts)(&entry) => {
+            Admitted::Usable(entry)
+                if self.floors.admits(&at.near, entry.header(), sent) && (space.accepts)(&entry) =>
+            {
                 Some(Served::fresh(entry, Tier::Far))
             }
             _ => None,
@@ -375,7 +377,7 @@ impl Engine {
         let (header, payload) = self.far.as_ref()?.packing().plain(&at.far, frame)?;
         let left = self.time.left(&self.clock, sent, header.soft_exp);
         if left.is_zero()
-            || !self.floors.admits(&at.near, &header)
+            || !self.floors.admits(&at.near, &header, sent)
             || self.track(0).judge(header.s0, &[]) != Judged::Valid
         {
             return None;
@@ -389,7 +391,8 @@ impl Engine {
     /// what this process returned while it was cut off.
     async fn sift(&self, at: &Where, found: &Found, sent: cache_core::Tick, space: &Space) -> Result<Admitted> {
         match self.admit(at, found, sent, space).await? {
-            Admitted::Usable(entry) | Admitted::Stale(entry, _) if !self.floors.admits(&at.near, entry.header()) => {}
+            Admitted::Usable(entry) | Admitted::Stale(entry, _)
+                if !self.floors.admits(&at.near, entry.header(), sent) => {}
             Admitted::Usable(entry) | Admitted::Stale(entry, _) if !(space.accepts)(&entry) => {
                 self.counters.count(Metric::Undecodable);
             }

@@ -67,7 +67,7 @@ impl LoadTask {
         match answer {
             Ok(true) => {
                 held.over();
-                engine.floors.lift(&self.at.near, self.floor);
+                engine.floors.lift(&self.at.near, self.floor, engine.clock.now());
                 engine.counters.count(Metric::Filled);
                 Ok(self.serve(entry, Tier::Origin))
             }
