@@ -85,3 +85,18 @@ async fn a_batch_without_a_near_store_reads_the_writes_of_its_own_process_that_a
     eventually("it is written", async || tiered.pending_writes() == 0).await;
     assert_eq!(values(&cache.get_many(&["k"]).await), [Some("new".to_owned())]);
 }
+
+#[tokio::test]
+async fn after_a_clear_a_batch_without_a_near_store_reads_nothing_from_before_it() {
+    let memory = Memory::new();
+    let (one, two) = (bare(memory.clone()).await, bare(memory.clone()).await);
+    let (cache, writer) = (names(&one), names(&two));
+    writer.set("old", "old".to_owned()).await.unwrap();
+    assert_eq!(values(&cache.get_many(&["old"]).await), [Some("old".to_owned())]);
+    two.clear().await.unwrap();
+    writer.set("new", "new".to_owned()).await.unwrap();
+    eventually("it is heard of", async || cache.get("old").await.unwrap().is_none()).await;
+    memory.set("x", Bytes::new(), TTL).await.unwrap();
+    assert_eq!(values(&cache.get_many(&["new", "old"]).await), [Some("new".to_owned()), None]);
+    assert_eq!(values(&cache.get_many(&["old", "new"]).await), [None, Some("new".to_owned())]);
+}
