@@ -83,7 +83,7 @@ impl SessionStore for TowerSessions {
         if ttl == 0 {
             return self.delete(&record.id).await;
         }
-        self.store.overwrite(&self.key(record.id), bytes.into(), ttl).await.map_err(backend)?;
+        self.store.overwrite(&self.key(record.id), bytes.into(), true, ttl).await.map_err(backend)?;
         Ok(())
     }
 
