@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cache_core::{Entry, Result, Tick};
 
-use super::read::Probe;
+use super::near::Probe;
 use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, Tier};

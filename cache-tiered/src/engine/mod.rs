@@ -3,6 +3,7 @@
 //! It moves entries and bytes and knows nothing of value types. A get goes: [`probe`](Engine::probe) the near store
 //! (no future, no lock); else board a flight; the flight reads the far store, takes the lease, loads, fills, installs.
 
+mod admit;
 mod batch;
 mod behind;
 mod change;
@@ -21,6 +22,7 @@ mod interleavings;
 mod load;
 mod monitor;
 mod names;
+mod near;
 mod origin;
 mod pauses;
 mod put;
@@ -51,10 +53,10 @@ use self::floors::Floors;
 use self::guard::Holds;
 use self::monitor::Monitor;
 pub(crate) use self::names::{Names, Where, check_name};
+pub(crate) use self::near::{Look, Probe};
 pub(crate) use self::origin::Gate;
 use self::origin::Gates;
 use self::pauses::Pauses;
-pub(crate) use self::read::{Look, Probe};
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
 use self::time::ServerTime;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cache_core::{Atomic, Change, Entry, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value};
 
 use super::change::UNCHANGED;
-use super::read::Probe;
+use super::near::Probe;
 use super::{Engine, Far, Where};
 use crate::coherence::Cause;
 use crate::coherence::mutate::{Mutation, broken};

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::bare::{FarNames, Payloads};
 use self::load::Boarded;
-use super::read::Probe;
+use super::near::Probe;
 use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Served, Tier};

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 pub(crate) use self::held::Held;
 pub(crate) use self::task::{LoadTask, late};
+use super::near::Probe;
 use super::pauses::Why;
-use super::read::{Probe, ReadToLoad};
+use super::read::ReadToLoad;
 use super::trust::Footing;
 use super::{Engine, Where};
 use crate::answer::{Served, Tier};
