@@ -55,9 +55,9 @@ async fn each_call_is_one_round_trip() {
     let _ = sends(server, "evalsha", counters.deduct("a", 1)).await;
     let _ = sends(server, "evalsha", counters.transfer("a", "b", 1)).await;
     let values = Values::new(redis.clone(), Raw, HOUR).unwrap();
-    let _ = sends(server, "set", values.set("v", &text)).await;
+    let _ = sends(server, "evalsha", values.set("v", &text)).await;
     let _ = sends(server, "set", values.get_and_set("v", &text)).await;
-    let _ = sends(server, "set", values.set_if_present("v", &text)).await;
+    let _ = sends(server, "evalsha", values.set_if_present("v", &text)).await;
     let _ = sends(server, "get", values.get("v")).await;
     let _ = sends(server, "evalsha", values.set_if_absent("v", &text)).await;
     let _ = sends(server, "evalsha", values.compare_and_swap("v", Some(&text), &text)).await;
