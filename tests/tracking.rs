@@ -1,5 +1,8 @@
 //! Writes by programs that publish nothing, heard by client tracking over a real server.
 
+#[path = "tracking/cluster.rs"]
+mod cluster;
+
 use std::time::Duration;
 
 use cache_redis::testkit::Server;
@@ -42,12 +45,18 @@ async fn tier(cache: &Cache<String>) -> Option<Tier> {
 
 /// Waits until `key` is near and neither echoes nor pushes are on their way: many hits in a row cost nothing.
 async fn quiet(tiered: &Tiered, cache: &Cache<String>) {
+    quiet_at(tiered, cache, "k").await;
+}
+
+/// As `quiet`, for `key`.
+async fn quiet_at(tiered: &Tiered, cache: &Cache<String>, key: &str) {
     let waiting = async {
         loop {
             let before = tiered.metrics().get(Metric::Revalidated);
             let mut hits = 0;
             for _ in 0..10 {
-                hits += u32::from(tier(cache).await == Some(Tier::Near));
+                let answer = cache.lookup(key).await.unwrap();
+                hits += u32::from(answer.is_some_and(|answer| answer.tier == Tier::Near));
                 sleep(Duration::from_millis(5)).await;
             }
             if hits == 10 && tiered.metrics().get(Metric::Revalidated) == before {
@@ -186,11 +195,6 @@ async fn what_can_not_track_is_refused_at_connect() {
     let error = redis(&old.url()).connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.message().contains("resp3"), "{error}");
-    // a node of a cluster pushes only its own keys
-    let node = Server::builder().args(&["--cluster-enabled", "yes"]).spawn().unwrap();
-    let error = redis(&node.url()).connect().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    assert!(error.message().contains("cluster"), "{error}");
     // a server that does not say what it is
     let users = "user default off\nuser admin on >a ~* &* +@all\nuser app on >b ~* &* +@all -info\n";
     let shy = Server::builder().acl(users, "admin", "a").spawn().unwrap();

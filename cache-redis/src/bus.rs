@@ -133,8 +133,8 @@ impl Bus for Redis {
         Ok(Beat { seq, created, server_ms, run })
     }
 
-    /// One connection, and with [`Tracking::Bcast`] a second one; the two report gaps of their own, and the end of a
-    /// gap in tracking is followed by a `Foreign` without a key.
+    /// One connection, and with [`Tracking::Bcast`] a second one, in a cluster one to each primary; they report gaps of
+    /// their own, and the end of a gap in tracking is followed by a `Foreign` without a key.
     ///
     /// # Errors
     /// `Config` if keys are to be tracked and the server can't; `Invalid` if a channel's name does not tell the prefix

@@ -17,8 +17,8 @@ pub enum Tracking {
     /// (`CLIENT TRACKING ON BCAST`), over one connection more, in RESP3.
     ///
     /// Costs no memory on the server and nothing on reads; each write under the prefix, fills and leases included, is
-    /// one push to each subscriber. On Redis 6 or newer and Valkey; not on Dragonfly, and not in a cluster, where
-    /// each node pushes only its own keys.
+    /// one push to each subscriber. On Redis 6 or newer and Valkey, not on Dragonfly. In a cluster each primary pushes
+    /// its own keys, so it is one connection more to each of them.
     Bcast,
 }
 
@@ -44,9 +44,6 @@ fn refused(info: &str) -> Option<&'static str> {
     let says = |field: &str| info.lines().any(|line| line.trim_end().starts_with(field));
     if says("dragonfly_version:") {
         return Some("dragonfly has no broadcast tracking; set tracking to off");
-    }
-    if says("redis_mode:cluster") {
-        return Some("tracking does not work in a cluster, where each node pushes only its own keys; set it to off");
     }
     None
 }
@@ -90,6 +87,6 @@ mod tests {
         assert_eq!(refused("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n"), None);
         let dragonfly = "# Server\r\nredis_version:7.4.0\r\ndragonfly_version:df-v1.30.0\r\nredis_mode:standalone\r\n";
         assert!(refused(dragonfly).unwrap().contains("dragonfly"));
-        assert!(refused("redis_version:7.0.15\r\nredis_mode:cluster\r\n").unwrap().contains("cluster"));
+        assert_eq!(refused("redis_version:7.0.15\r\nredis_mode:cluster\r\n"), None);
     }
 }

@@ -3,7 +3,6 @@
 use url::Url;
 
 use super::RedisBuilder;
-use crate::Tracking;
 use crate::config::{Endpoint, Sentinels, Topology};
 
 /// The ports that servers and sentinels listen on by default.
@@ -78,9 +77,6 @@ fn cluster(builder: &RedisBuilder, faults: &mut Vec<String>) -> (Endpoint, Topol
     }
     if builder.db.is_some_and(|db| db != 0) {
         faults.push("a cluster has only database 0; drop db".to_owned());
-    }
-    if builder.knobs.tracking != Tracking::Off {
-        faults.push("keys of a cluster can't be tracked; set tracking to off".to_owned());
     }
     let mut nodes = builder.nodes.clone();
     if nodes.is_empty() {

@@ -161,7 +161,6 @@ fn mistakes_in_urls_are_named() {
         ("redis://h?sentinel_password=x", "a sentinel login is set without sentinels"),
         ("redis+cluster://a,b:x", "before the path is a list"),
         ("redis+cluster://a,b/2", "only database 0"),
-        ("redis+cluster://a?tracking=bcast", "can't be tracked"),
         ("redis://h/2?cluster=true", "only database 0"),
         ("redis://h?cluster=perhaps", "cluster is true or false"),
         ("redis+unix:///x?cluster=yes", "a cluster and a unix socket exclude each other"),

@@ -9,10 +9,11 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::cluster::{self, Cluster};
 use super::handshake::Connector;
+use super::heard::Tracker;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::subscriber::{self, Subscriber, Words};
-use super::tracker::{self, Tracker};
+use super::tracker;
 use crate::config::{Config, Endpoint, Topology};
 use crate::error;
 
@@ -170,11 +171,12 @@ impl Link {
         subscriber::open(source, names, words).await
     }
 
-    /// Asks for the names of all keys written under `prefixes`, on a connection of its own; returns once confirmed.
+    /// Asks for the names of all keys written under `prefixes`, on a connection of its own to each server; returns once
+    /// confirmed.
     pub(crate) async fn track(&self, prefixes: Vec<String>) -> Result<Tracker> {
         match &self.0.way {
             Way::One(node) => tracker::open(Arc::clone(node.connector()), prefixes).await,
-            Way::Cluster(_) => Err(error::config("keys of a cluster can't be tracked; set tracking to off")),
+            Way::Cluster(cluster) => cluster.track(prefixes).await,
         }
     }
 

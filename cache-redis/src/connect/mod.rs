@@ -4,6 +4,7 @@ mod backoff;
 mod cluster;
 mod gather;
 mod handshake;
+mod heard;
 mod lane;
 mod large;
 mod link;
@@ -19,13 +20,13 @@ mod tracker;
 mod wire;
 
 pub(crate) use handshake::{Connector, Fresh};
+pub(crate) use heard::{TrackEvent, Tracker};
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::{Link, explain};
 pub(crate) use node::Node;
 #[cfg(feature = "recipe")]
 pub(crate) use subscriber::{PATTERNS, PLAIN};
 pub(crate) use subscriber::{SubEvent, Subscriber};
-pub(crate) use tracker::{TrackEvent, Tracker};
 
 #[cfg(all(test, feature = "testkit"))]
 mod tests;

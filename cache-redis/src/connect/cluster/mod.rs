@@ -4,6 +4,7 @@ mod listen;
 mod route;
 mod slots;
 mod topology;
+mod track;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use self::route::{Spot, Verdict, asking};
 pub(super) use self::route::{is_one_slot, parts};
 use self::topology::Topology;
+use super::heard::Tracker;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::subscriber::{Source, Subscriber};
@@ -50,6 +52,11 @@ impl Cluster {
     /// Subscribes to channels, each at the owner of its slot.
     pub(super) async fn subscribe(&self, channels: Vec<String>) -> Result<Subscriber> {
         listen::open(Arc::clone(&self.topology), channels).await
+    }
+
+    /// Asks every owner for the names of the keys written under `prefixes`.
+    pub(super) async fn track(&self, prefixes: Vec<String>) -> Result<Tracker> {
+        track::open(Arc::clone(&self.topology), prefixes).await
     }
 
     /// The owner of a key's slot; any server without a key.
