@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     StallRequests,
     DropPushes,
     DelayReplies,
+    /// Each process takes up answers later than messages that left after them.
+    LateAnswers,
     StopNode,
     StopServer,
     RestartEmpty,
@@ -44,6 +46,7 @@ impl Fault {
             Layout::Standalone => Self::ALONE,
             Layout::Sentinel => &[
                 Self::None,
+                Self::LateAnswers,
                 Self::StopNode,
                 Self::KillConnections,
                 Self::KillSubscribers,
@@ -53,6 +56,7 @@ impl Fault {
             ],
             Layout::Cluster => &[
                 Self::None,
+                Self::LateAnswers,
                 Self::StopNode,
                 Self::KillConnections,
                 Self::KillSubscribers,
@@ -60,6 +64,14 @@ impl Fault {
                 Self::Failover,
                 Self::Migrate,
             ],
+        }
+    }
+
+    /// The longest time after which a process takes up an answer that has come, in milliseconds.
+    pub(crate) const fn late_ms(self) -> u64 {
+        match self {
+            Self::LateAnswers => 20,
+            _ => 0,
         }
     }
 
@@ -75,6 +87,7 @@ impl Fault {
         Self::StallRequests,
         Self::DropPushes,
         Self::DelayReplies,
+        Self::LateAnswers,
         Self::StopNode,
         Self::StopServer,
         Self::RestartEmpty,
@@ -109,6 +122,7 @@ impl Fault {
             Self::StallRequests => "requests stalled",
             Self::DropPushes => "pushes dropped",
             Self::DelayReplies => "replies delayed past D",
+            Self::LateAnswers => "answers taken up late",
             Self::StopNode => "process stopped",
             Self::StopServer => "server stopped",
             Self::RestartEmpty => "server killed, restarted empty",
@@ -155,7 +169,8 @@ impl Stage<'_> {
             | Fault::StallReplies
             | Fault::StallRequests
             | Fault::DropPushes
-            | Fault::DelayReplies => {}
+            | Fault::DelayReplies
+            | Fault::LateAnswers => {}
             Fault::Mixed => {
                 let picked = Fault::MIX[rng.usize(..Fault::MIX.len())];
                 Box::pin(self.strike(picked, rng)).await?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cache_core::testkit::chaos::Chaos;
 use cache_core::{Clock, codec::Postcard};
 use cache_strata::{Cache, Freshness, Loaded, Moka, Policy, Redis, Tier, Tiered};
 
@@ -55,9 +56,17 @@ impl Node {
     async fn connect(settings: Settings) -> Result<Self> {
         let origin = Origin::connect(&settings.origin).await.context("the origin")?;
         let far = Redis::connect(&settings.far).await.context("the far store")?;
-        let tiered = Tiered::builder()
-            .near(Moka::builder().bytes(16 << 20).build())
-            .far(far)
+        let near = Moka::builder().bytes(16 << 20).build();
+        let tiers = Tiered::builder().near(near);
+        let tiers = match settings.late_ms {
+            0 => tiers.far(far),
+            late => {
+                let far = Chaos::new(far);
+                far.scatter_replies(Duration::from_millis(late));
+                tiers.far(far)
+            }
+        };
+        let tiered = tiers
             .namespace("history")
             .buckets(settings.buckets)
             .bound(settings.bound())

@@ -61,6 +61,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
             readers: 6,
             seed: rng.u64(..),
             slow_ms: 12,
+            late_ms: plan.fault.late_ms(),
             mutation: plan.mutation.clone(),
             records: records.clone(),
         };

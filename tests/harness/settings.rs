@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// The longest pause of a loader before and after it reads the origin.
     pub(crate) slow_ms: u64,
+    /// The longest time after which an answer of the far store is taken up.
+    pub(crate) late_ms: u64,
     pub(crate) mutation: Option<String>,
     pub(crate) records: PathBuf,
 }

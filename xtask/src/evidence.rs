@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::caught::{Catcher, Verdict};
 use crate::workspace::Workspace;
 
 /// Where the results stand.
@@ -39,14 +40,13 @@ pub(crate) struct Kept(BTreeMap<String, Value>);
 ///
 /// # Errors
 /// If they can't be read or written.
-pub(crate) fn histories_ran(workspace: &Workspace, topology: &str, other: bool, found: &Path) -> Result<()> {
-    let found: Value = serde_json::from_str(&std::fs::read_to_string(found)?)?;
+pub(crate) fn histories_ran(workspace: &Workspace, topology: &str, other: bool, found: &Value) -> Result<()> {
     let make = found["server"].as_str().and_then(|server| server.split(' ').next()).unwrap_or("unknown");
     let mut name = if other { format!("{topology}-{make}") } else { topology.to_owned() };
     if number(&found["outage_ms"]) > 0 {
         name = format!("{name}-{OUTAGE}");
     }
-    keep(workspace, &name, &found)
+    keep(workspace, &name, found)
 }
 
 /// Keeps what the model said and writes the papers anew.
@@ -111,9 +111,12 @@ fn summary(kept: &Kept) -> String {
     out += "| histories over | D + outage window, ms | histories | reads checked | violations | broken rules caught here |\n\
             |---|---|---|---|---|---|\n";
     for (_, what, found) in kept.runs() {
-        let mutations = rows(found, "mutations");
-        let caught = mutations.iter().filter(|row| is_caught(row)).count();
-        let caught = if mutations.is_empty() { "-".into() } else { format!("{caught} of {}", mutations.len()) };
+        let Verdict { mutations, caught, by_model, .. } = Verdict::of(found);
+        let caught = match (mutations, by_model) {
+            (0, _) => "-".to_owned(),
+            (_, 0) => format!("{caught} of {mutations}"),
+            _ => format!("{caught} of {mutations}, {by_model} by the model"),
+        };
         let [server, histories, reads, violations] =
             ["server", "histories", "reads", "violations"].map(|name| text(&found[name]));
         let bound = match number(&found["outage_ms"]) {
@@ -171,11 +174,13 @@ fn rules(kept: &Kept) -> String {
         let _ = write!(out, "| `{name}` | {} in {} steps |", text(&rule["property"]), rule["steps"]);
         for (_, _, found) in &runs {
             match rows(found, "mutations").iter().find(|row| row["rule"] == rule["rule"]) {
-                Some(row) if is_caught(row) => {
-                    let _ = write!(out, " {} of {}, {} |", row["caught"], row["histories"], text(&row["fault"]));
-                }
                 Some(row) => {
-                    let _ = write!(out, " {} of {}: by the model |", row["caught"], row["histories"]);
+                    let by = match Catcher::of(row) {
+                        Some(Catcher::Histories) => format!(", {}", text(&row["fault"])),
+                        Some(Catcher::Model) => ": by the model".to_owned(),
+                        None => ": not caught".to_owned(),
+                    };
+                    let _ = write!(out, " {} of {}{by} |", row["caught"], row["histories"]);
                 }
                 None => out += " |",
             }
@@ -242,10 +247,6 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-fn is_caught(row: &Value) -> bool {
-    number(&row["caught"]) * 10 >= number(&row["histories"]) * 8
-}
-
 fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
@@ -289,13 +290,14 @@ mod tests {
         let rule = |name: &str| json!({ "rule": name, "property": "P3 bound", "steps": 9, "config": "base" });
         let mutation =
             |name: &str, caught: u64| json!({"rule": name, "fault": "none", "histories": 10, "caught": caught});
-        let found = json!({
+        let mut found = json!({
             "server": "redis 7.0.15 cluster", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
             "faults": [{"fault": "failover", "histories": 2, "reads": 10, "worst_ms": 300, "violations": 0,
                 "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900}],
-            "mutations": [mutation("NoCas", 9), mutation("NoTrust", 6)],
+            "mutations": [mutation("NoCas", 9), mutation("NoTrust", 6), mutation("NoPost", 2)],
         });
-        let model = json!({ "rules": [rule("NoCas"), rule("NoTrust"), rule("NoPoison")] });
+        found["mutations"][1]["model"] = json!(true);
+        let model = json!({ "rules": [rule("NoCas"), rule("NoTrust"), rule("NoPoison"), rule("NoPost")] });
         let mut window = found.clone();
         window["outage_ms"] = json!(1400);
         let kept = Kept(
@@ -304,12 +306,13 @@ mod tests {
         let rules = rules(&kept);
         assert!(rules.contains("| `NoCas` | P3 bound in 9 steps | 9 of 10, none |"), "{rules}");
         assert!(rules.contains("| `NoTrust` | P3 bound in 9 steps | 6 of 10: by the model |"), "{rules}");
+        assert!(rules.contains("| `NoPost` | P3 bound in 9 steps | 2 of 10: not caught |"), "{rules}");
         assert!(rules.contains("| `NoPoison` | P3 bound in 9 steps | |"), "{rules}");
         let histories = histories(&kept);
         assert!(histories.contains("| failover | 2 | 10 | 300 | 50 % | 0 | 4 | 2500 | 1 | 2900 |\n"), "{histories}");
         assert!(histories.contains("| failover | 2 | 10 | 300 | 15 % | 0 | 4 | 2500 | 1 | 2900 |\n"), "{histories}");
         let summary = summary(&kept);
-        assert!(summary.contains("replica each | 600 | 2 | 10 | 0 | 1 of 2 |\n"), "{summary}");
-        assert!(summary.contains("can't be heard | 600 + 1400 | 2 | 10 | 0 | 1 of 2 |\n"), "{summary}");
+        assert!(summary.contains("replica each | 600 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");
+        assert!(summary.contains("can't be heard | 600 + 1400 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");
     }
 }

@@ -1,6 +1,7 @@
 //! One command for laptop and CI.
 
 mod benches;
+mod caught;
 mod ci;
 mod coherence;
 mod deny;

@@ -12,6 +12,10 @@ use crate::workspace::Workspace;
 /// The night's runs take a quarter of an hour on two cores.
 const LIMIT: Duration = Duration::from_secs(90 * 60);
 
+/// The proof, built with rules that can be broken; its own arguments follow.
+const PROOF: &[&str] =
+    &["run", "--locked", "--quiet", "--profile", "proof", "--package", "strata-proof", "--features", "mutate", "--"];
+
 /// Which runs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Model {
@@ -35,9 +39,7 @@ pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
     if let Some(file) = &model.said {
         said.extend(std::fs::read_to_string(file)?.lines().map(str::to_owned));
     } else {
-        let build =
-            ["run", "--locked", "--quiet", "--profile", "proof", "--package", "strata-proof", "--features", "mutate"];
-        let mut args = [build.as_slice(), &["--"]].concat();
+        let mut args = PROOF.to_vec();
         if model.nightly {
             args.push("--nightly");
         }
@@ -48,4 +50,20 @@ pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
         ensure!(good, "the model found what must not be");
     }
     if model.write { evidence::model_ran(workspace, &said) } else { Ok(()) }
+}
+
+/// Runs the model with `rule` broken; whether it shows there.
+///
+/// # Errors
+/// If the model can't be built or run.
+pub(crate) fn shows(workspace: &Workspace, rule: &str) -> Result<bool> {
+    let mut said = false;
+    let args = [PROOF, &["--mutation", rule]].concat();
+    let shows = workspace.cargo(&args).for_at_most(LIMIT).lines(|line| {
+        println!("{line}");
+        said = true;
+    })?;
+    // it says either way how it went
+    ensure!(said, "the model does not run");
+    Ok(shows)
 }

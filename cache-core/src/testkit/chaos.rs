@@ -81,6 +81,12 @@ impl<S: ?Sized> Chaos<S> {
         self.faults.slow_replies(delay);
     }
 
+    /// Every reply takes a random time of up to `most` longer, after the call was executed: replies overtake each other,
+    /// and messages overtake replies. Zero ends it.
+    pub fn scatter_replies(&self, most: Duration) {
+        self.faults.scatter_replies(most);
+    }
+
     /// While `on`, every call lets other tasks go first, once before it is executed and once after: so that a future which
     /// calls a store that never waits can be dropped at either point.
     pub fn yields(&self, on: bool) {

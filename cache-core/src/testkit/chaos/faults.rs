@@ -22,6 +22,7 @@ struct Script {
     lost_replies: u64,
     delay: Duration,
     reply_delay: Duration,
+    reply_scatter: Duration,
     yields: bool,
 }
 
@@ -73,6 +74,10 @@ impl Faults {
         self.script().reply_delay = delay;
     }
 
+    pub(super) fn scatter_replies(&self, most: Duration) {
+        self.script().reply_scatter = most;
+    }
+
     pub(super) fn yields(&self, on: bool) {
         self.script().yields = on;
     }
@@ -119,7 +124,7 @@ impl Faults {
         self.before(op).await?;
         let reply = call.await;
         self.pause().await;
-        let late = self.script().reply_delay;
+        let late = self.script().reply_takes();
         if !late.is_zero() {
             tokio::time::sleep(late).await;
         }
@@ -168,6 +173,11 @@ impl Faults {
 }
 
 impl Script {
+    /// How much longer the next reply takes.
+    fn reply_takes(&self) -> Duration {
+        self.reply_delay + self.reply_scatter.mul_f64(fastrand::f64())
+    }
+
     fn next_failure(&mut self, op: Op) -> Option<ErrorKind> {
         self.failures.retain(|failure| failure.left > 0);
         let failure = self.failures.iter_mut().find(|failure| failure.op.is_none_or(|only| only == op))?;

@@ -74,6 +74,28 @@ async fn hanging_and_slow_calls_take_their_time() {
     assert_eq!(start.elapsed(), Duration::from_secs(5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn scattered_replies_overtake_each_other() {
+    let store = Chaos::new(Memory::new());
+    let most = Duration::from_secs(5);
+    store.scatter_replies(most);
+    let start = tokio::time::Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let store = store.clone();
+        calls.spawn(async move { store.get("k").await.map(|_| n) });
+    }
+    let mut came = Vec::new();
+    while let Some(call) = calls.join_next().await {
+        came.push(call.unwrap().unwrap());
+    }
+    assert!(!came.is_sorted() && start.elapsed() <= most, "{came:?}");
+    store.calm();
+    let start = tokio::time::Instant::now();
+    store.get("k").await.unwrap();
+    assert!(start.elapsed().is_zero());
+}
+
 #[tokio::test]
 async fn a_partition_is_heard_and_loses_what_is_published() {
     let store = Chaos::new(Memory::new());
