@@ -124,7 +124,8 @@ where
     /// together.
     ///
     /// The loader runs in a task of its own: a caller that goes away does not end it while others wait; when the last
-    /// one goes, it is cancelled and its lease given back. It must end within the policy's `hard_timeout`.
+    /// one goes, it is cancelled and its lease given back. It must end within the policy's `hard_timeout`. It may load other
+    /// keys; if it asks for its own, by way of another key's loader too, it is told so and does not wait for itself.
     /// A near hit costs no round trip, a far hit one, a miss three and the load.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod ends;
 mod held;
 mod task;
+mod within;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,10 @@ impl Engine {
                 return Ok(Served { entry, tier: Tier::Near, freshness });
             }
             let outcome = match self.board(&at, true, since) {
+                Boarding::Joined(seat) if within::runs_within(&seat.flight) => {
+                    let end = Outcome::Failed(within::waits_for_itself());
+                    self.or_fallback(&at, &seat.flight, space, may_fall_back, end)
+                }
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
                     match self.patient(&at, &seat, space, may_fall_back, Instant::now()).await {
@@ -174,7 +179,7 @@ impl Engine {
         }
         flight.missed();
         let task = LoadTask::new(self, at.clone(), Arc::clone(&flight), space);
-        let handle = tokio::spawn(task.run(loader, far_works));
+        let handle = tokio::spawn(within::within(&flight, task.run(loader, far_works)));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
         match self.patient(at, &lead.seat, space, may_fall_back, Instant::now()).await {
