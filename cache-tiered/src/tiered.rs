@@ -18,6 +18,10 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// A handle: clones share everything. Typed caches come from [`cache`](Self::cache); as a
 /// [`CacheService`](cache_core::CacheService) it moves bytes. When the last handle, typed caches included, is dropped,
 /// its background tasks end.
+///
+/// Needs tokio with its timers. The background tasks run on the runtime on which it was built; it may be used from
+/// others as long as that one lives. After that the outage rule applies, and reads that only the far store could answer
+/// are `Closed`: a cache in a `static` needs a runtime that lives as long, which that of one `#[tokio::test]` does not.
 #[derive(Clone, Debug)]
 pub struct Tiered(Arc<Handle>);
 

@@ -177,3 +177,23 @@ async fn a_tag_that_was_not_acknowledged_is_retried() {
         eventually("the others hear of it", async || names(&there).get("k").await.unwrap().is_none()).await;
     }
 }
+
+#[test]
+fn where_the_runtime_has_ended_on_which_it_was_built_a_call_says_so_at_once() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let home = runtime();
+    let cache = home.block_on(async { names(&node(&Memory::new()).await) });
+    drop(home);
+    runtime().block_on(async {
+        eventually("trust ends", async || cache.get("k").await.is_err()).await;
+        let begun = Instant::now();
+        let error = cache.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert!(error.to_string().contains("runtime"), "{error}");
+        for key in ["one", "two", "three", "four"] {
+            assert_eq!(cache.get_or_load(key, || ok("loaded")).await.unwrap().as_str(), "loaded");
+        }
+        assert!(begun.elapsed() < BOUND / 3 * 2, "calls wait for beats that nobody sends");
+        assert!(cache.tiered().is_cut_off());
+    });
+}

@@ -7,6 +7,7 @@ use cache_core::observe::Metric;
 use cache_core::{Beat, Bus, BusEvent, Listener, Message, Result};
 
 use super::Engine;
+use super::work::Home;
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{BeatTicket, Bump, Cause, Verdict};
 
@@ -16,6 +17,7 @@ const GRACE: Duration = Duration::from_millis(10);
 impl Engine {
     /// Beats for `line` for ever: on time, and when asked to.
     pub(crate) async fn beat_loop(self: Arc<Self>, line: usize) {
+        let _home = Home(Arc::clone(&self.work));
         loop {
             self.beat(line).await;
             let asked = self.lines[line].beat.notified();

@@ -54,6 +54,11 @@ impl Engine {
         if self.clock.now() < self.trust_until(line) {
             return Footing::Trusted;
         }
+        if self.work.is_homeless() {
+            // no beat will be sent again
+            self.lines[line].view.set_outage(true);
+            return Footing::CutOff;
+        }
         let waiting = async {
             loop {
                 let state = &self.lines[line];
@@ -83,6 +88,11 @@ impl Engine {
     /// The error of a read that only the far store could answer.
     pub(crate) fn unreachable(&self) -> Error {
         let store = self.far.as_ref().map_or("far", |far| far.store().name());
+        if self.work.is_homeless() {
+            let text = "the runtime on which the cache was built has ended, and with it the tasks that hear of changes; build \
+                        it on a runtime that lives as long";
+            return Error::new(ErrorKind::Closed, text).with_store(store);
+        }
         Error::new(ErrorKind::Unavailable, "the far store can't be reached, and nothing near may be served")
             .with_store(store)
             .with_retry_after(self.beat_span())

@@ -13,6 +13,8 @@ use super::{Engine, Where};
 pub(crate) struct Work {
     closed: AtomicBool,
     cancelled: AtomicBool,
+    /// Whether the background tasks ended with their runtime.
+    homeless: AtomicBool,
     running: AtomicUsize,
     /// Rung when the last piece ended, and when all are to end.
     bell: Notify,
@@ -70,6 +72,21 @@ impl Work {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Whether nobody hears of changes any more: the runtime on which the cache was built has ended.
+    pub(crate) fn is_homeless(&self) -> bool {
+        self.homeless.load(Ordering::SeqCst)
+    }
+}
+
+/// Held by a background task that runs for ever: dropped, its runtime has ended, or the cache.
+#[derive(Debug)]
+pub(crate) struct Home(pub(crate) Arc<Work>);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.homeless.store(true, Ordering::SeqCst);
     }
 }
 
