@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_core::{Clock, Frame, Header, Memory, NodeId, Tags, Tick, Ticks};
+use cache_core::{Clock, ErrorKind, Frame, Header, Memory, NodeId, Tags, Tick, Ticks};
 use cache_redis::testkit::{Proxy, Server};
 use cache_strata::observe::Metric;
 use cache_strata::{Cache, CacheService, Moka, Redis, Tier, Tiered};
@@ -332,4 +332,17 @@ async fn counters_evicted_under_allkeys_lru_cost_a_revalidation() {
             }
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_version_that_full_memory_refuses_is_an_error_and_not_an_older_one() {
+    let server = Server::spawn().unwrap();
+    let node = Node::over(connect(&server.url()).await).await;
+    assert!(node.cache.set_versioned("k", 2, 2).await.unwrap());
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    assert!(!node.cache.set_versioned("k", 1, 1).await.unwrap(), "the newer one is there");
+    let error = node.cache.set_versioned("k", 3, 3).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    assert_eq!(node.cache.get("k").await.unwrap(), None, "the old value is gone");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cache_core::{Change, Entry, Error, ErrorKind, Result};
 
-use crate::engine::{Where, Wish};
+use crate::engine::{Where, Wish, refused};
 use crate::loaded::Loaded;
 use crate::write_guard::WriteGuard;
 use crate::{Cache, CacheKey, Update};
@@ -21,7 +21,8 @@ where
     /// none after the bound. If the store refuses the value, the key is left missing, never with an old value.
     ///
     /// # Errors
-    /// `TooLarge`, `Codec` and `Invalid` before anything is touched; what the far store says.
+    /// `TooLarge`, `Codec` and `Invalid` before anything is touched; `Overloaded` if the far store had no room for it; what
+    /// the far store says.
     pub async fn set(&self, key: &K, value: V) -> Result<()> {
         self.store(key, Loaded::value(value)).await
     }
@@ -36,11 +37,8 @@ where
         if let Some(ttl) = produced.ttl {
             cache_core::check_ttl(ttl)?;
         }
-        if self.engine().put_behind(at, produced, &self.space).await? {
-            return Ok(());
-        }
-        let text = "the far store removed the old value and refused the new one; its memory may be full";
-        Err(Error::new(ErrorKind::Overloaded, text).with_operation("set"))
+        let stored = self.engine().put_behind(at, produced, &self.space).await?;
+        if stored { Ok(()) } else { Err(refused("set")) }
     }
 
     /// Never serve the value under `key` again, from any tier of any process. One round trip; returns when it is
@@ -121,14 +119,15 @@ where
     /// hears of the newer one from its writer.
     ///
     /// # Errors
-    /// As [`set`](Self::set); `Invalid` for version 0, which stands for "none".
+    /// As [`set`](Self::set), `Overloaded` too if the value was refused: then the key is missing, and there was no newer
+    /// version. `Invalid` for version 0, which stands for "none"; `Config` for a far store that can't number changes.
     pub async fn set_versioned(&self, key: &K, value: V, version: u32) -> Result<bool> {
         if version == 0 {
             return Err(Error::new(ErrorKind::Invalid, "row version 0 stands for none; count from 1"));
         }
         let at = self.engine().place(&self.text(key)?)?;
         let produced = self.reader.encode(Loaded::value(value).row(version))?;
-        Ok(self.engine().put_newer(at, produced, &self.space.policy).await?.stored)
+        self.engine().put_newer(at, produced, &self.space.policy).await
     }
 
     /// Read-modify-write that loses no update: gives `f` the value under `key`, or `None`, and does what it says, unless

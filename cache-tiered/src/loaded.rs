@@ -65,7 +65,9 @@ impl<V> Loaded<V> {
         Self::new(None)
     }
 
-    /// With a ttl of its own instead of the policy's.
+    /// With a ttl of its own instead of the policy's. One over the namespace's
+    /// [`max_ttl`](crate::TieredBuilder::max_ttl) is cut to it. Zero from a loader is [`unstored`](Self::unstored); what is
+    /// not loaded but stored is refused with it.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -337,3 +337,21 @@ async fn builders_list_every_mistake() {
         assert!(error.message().contains(part), "{part}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_loaders_ttl_is_cut_to_the_namespaces_longest_and_zero_is_not_stored() {
+    let hour = Duration::from_secs(3600);
+    let tiers = || Tiered::builder().near(LocalMemory::new(1 << 20)).max_ttl(hour);
+    for tiered in [tiers().build().await.unwrap(), tiers().far(Memory::new()).build().await.unwrap()] {
+        let cache = names(&tiered);
+        let living = |ttl| async move || Ok::<_, std::io::Error>(Loaded::value("v".to_owned()).ttl(ttl));
+        cache.load_with("long", living(hour * 24)).await.unwrap();
+        let left = cache.time_left("long").await.unwrap().unwrap();
+        assert!(left <= hour && left > hour / 2, "{left:?}");
+        cache.store("long", Loaded::value("w".to_owned()).ttl(hour * 24)).await.unwrap();
+        assert!(cache.time_left("long").await.unwrap().unwrap() <= hour);
+        assert_eq!(cache.load_with("none", living(Duration::ZERO)).await.unwrap().value.unwrap().as_str(), "v");
+        assert!(cache.get("none").await.unwrap().is_none());
+        assert_eq!(tiered.metrics().get(Metric::FarFailed), 0, "a fill was tried");
+    }
+}

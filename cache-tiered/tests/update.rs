@@ -356,3 +356,11 @@ async fn a_bad_update_touches_nothing() {
     assert_eq!(cache.update("", plus_one).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(get(&cache).await.as_deref(), Some("v"));
 }
+
+#[tokio::test]
+async fn a_version_is_not_set_where_an_older_one_could_replace_it() {
+    let tiered = silent(&Silent { store: Memory::new(), compares: true }).await;
+    let error = names(&tiered).set_versioned("k", "two".into(), 2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(get(&names(&tiered)).await, None);
+}

@@ -78,7 +78,7 @@ impl Engine {
         self.counters.count(Metric::Touched);
         let now = self.time.ms(&self.clock, self.clock.now());
         let soft_exp = now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-        let ttl = ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl));
+        let ttl = ttl.saturating_add(grace).min(self.options.max_ttl);
         let touch = far.leases().touch(&at.far, entry.header().stamp, soft_exp, ttl);
         far.call(&self.clock, &self.counters, touch).await
     }

@@ -166,8 +166,7 @@ impl Engine {
     /// How long the far store keeps a frame that is fresh for `ttl`: for as long as it may be a fallback.
     pub(crate) fn far_ttl(&self, frame: &Frame, ttl: Duration, policy: &Policy) -> Duration {
         let grace = if frame.header.is_negative() { Duration::ZERO } else { policy.grace() };
-        // beyond it the tags' generations are forgotten
-        ttl.saturating_add(grace).min(self.options.max_ttl.max(ttl))
+        ttl.saturating_add(grace).min(self.options.max_ttl)
     }
 }
 

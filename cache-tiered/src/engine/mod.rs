@@ -57,6 +57,7 @@ pub(crate) use self::near::{Look, Probe};
 pub(crate) use self::origin::Gate;
 use self::origin::Gates;
 use self::pauses::Pauses;
+pub(crate) use self::put::refused;
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::setup::Setup;
 use self::time::ServerTime;

@@ -4,10 +4,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::{Applied, Change, Frame, Header, Result, Stamp, State, check_value, envelope};
+use cache_core::{Applied, Change, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value, envelope};
 
+use super::change::UNCHANGED;
 use super::install::fits_near;
-use super::{Engine, Where};
+use super::{Engine, Far, Where};
 use crate::coherence::Cause;
 use crate::coherence::mutate::{Mutation, broken};
 use crate::loaded::{Decoded, Produced};
@@ -36,24 +37,31 @@ impl Engine {
         }
     }
 
-    /// As [`put`](Self::put), unless the same row version or a newer one is there.
-    pub(crate) async fn put_newer(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<Applied> {
+    /// As [`put`](Self::put), unless the same row version or a newer one is there; whether it was stored.
+    pub(crate) async fn put_newer(self: &Arc<Self>, at: Where, produced: Produced, policy: &Policy) -> Result<bool> {
         let (frame, ttl) = self.fresh_frame(&produced, policy);
         match &self.far {
             Some(far) => {
+                if far.bus().is_none() {
+                    return Err(blind(far));
+                }
                 let ttl = self.far_ttl(&frame, ttl, policy);
                 let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
-                self.change(vec![at], Change::PutNewer { frame, ttl }).await
+                match self.change(vec![at], Change::PutNewer { frame, ttl }).await? {
+                    UNCHANGED => Ok(false),
+                    applied if applied.stored => Ok(true),
+                    _ => Err(refused("set_versioned")),
+                }
             }
             None => {
                 let _alone = self.near_writes.lock().unwrap_or_else(PoisonError::into_inner);
                 let held = self.near.as_ref().and_then(|near| near.get(&at.near));
                 let newer = held.is_some_and(|e| self.clock.now() < e.kept() && e.header().row >= produced.row);
-                if newer {
-                    return Ok(Applied { n: 0, stored: false, removed: 0 });
+                if !newer {
+                    self.put_near(&at, frame, produced.decoded, ttl, policy);
                 }
-                Ok(self.put_near(&at, frame, produced.decoded, ttl, policy))
+                Ok(!newer)
             }
         }
     }
@@ -97,7 +105,8 @@ impl Engine {
     pub(crate) fn ttl_of(&self, produced: &Produced, policy: &Policy) -> Duration {
         let negative = produced.payload.is_none();
         let ttl = produced.ttl.unwrap_or(if negative { policy.negative_ttl } else { policy.ttl });
-        policy.jittered(ttl)
+        // beyond it the tags' generations are forgotten
+        policy.jittered(ttl.min(self.options.max_ttl))
     }
 
     /// The frame of a value that lives for `ttl` from now.
@@ -130,4 +139,17 @@ impl Engine {
         };
         Frame { header, tags: produced.tags.clone(), payload: payload.unwrap_or_default() }
     }
+}
+
+/// The error of a write whose value the far store refused: the key is left missing.
+pub(crate) fn refused(operation: &'static str) -> Error {
+    let text = "the far store removed the old value and refused the new one; its memory may be full";
+    Error::new(ErrorKind::Overloaded, text).with_operation(operation)
+}
+
+/// The error of a versioned write to a far store that would overwrite any version.
+fn blind(far: &Far) -> Error {
+    let text =
+        "the far store can't number changes, so an older version could replace a newer one; use another store, or set";
+    Error::new(ErrorKind::Config, text).with_operation("set_versioned").with_store(far.store().name())
 }

@@ -176,6 +176,7 @@ impl LoadTask {
         if let Some(decoded) = produced.decoded {
             entry.remember(decoded);
         }
-        ((Arc::new(entry), produced.store), frame, ttl)
+        let store = produced.store && produced.ttl != Some(Duration::ZERO);
+        ((Arc::new(entry), store), frame, ttl)
     }
 }
