@@ -2,15 +2,17 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cache_core::Memory;
 use cache_core::memory::LocalMemory;
 use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
 use cache_core::testkit::chaos::Op;
-use cache_tiered::Tiered;
-use common::{names, ok};
+use cache_core::{CacheService, Clock, ErrorKind, Memory};
+use cache_tiered::{Loaded, Tiered};
+use common::{eventually, names, ok, soon};
+use tokio::sync::Notify;
 
 /// What the store's own deadline is.
 const DEADLINE: Duration = Duration::from_millis(200);
@@ -75,4 +77,83 @@ async fn many_requests_at_once_do_not_queue_behind_a_dead_far_store() {
     }
     // side by side: what left before the breaker opened ends at one deadline
     assert!(begun.elapsed() < DEADLINE * 20, "{:?}", begun.elapsed());
+}
+
+/// Loads until calls are no longer admitted.
+async fn open_breaker(far: &Chaos<Memory>, tiered: &Tiered) {
+    let skipped = tiered.metrics().get(Metric::FarSkipped);
+    far.fail_next_of(Op::Read, 16, ErrorKind::Timeout);
+    for n in 0.. {
+        assert_eq!(*names(tiered).get_or_load(&n.to_string(), || ok("v")).await.unwrap(), "v");
+        if tiered.metrics().get(Metric::FarSkipped) > skipped {
+            return;
+        }
+    }
+}
+
+/// What was granted while the breaker opened runs out by itself: giving it back would be sent past the breaker.
+#[tokio::test]
+async fn leases_that_failed_are_not_given_back_past_an_open_breaker() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let near = LocalMemory::new(1 << 20);
+    let (clock, hand) = Clock::manual();
+    let builder = Tiered::builder().near(near).far(far.clone()).bound(Duration::from_secs(60));
+    let tiered = builder.clock(clock).lease(Duration::from_millis(300)).build().await.unwrap();
+    let cache = names(&tiered);
+    let given_back = || far.calls(Op::Release) + far.calls(Op::ReleaseMany) + far.calls(Op::Rest);
+    far.slow(DEADLINE);
+    let batch = tokio::spawn({
+        let cache = cache.clone();
+        let load = async |keys: Vec<String>| Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, "v".to_owned())));
+        async move { cache.get_many_or_load(&["a", "b", "c"].map(str::to_owned), load).await }
+    });
+    eventually("its leases are asked for", async || far.calls(Op::LeaseMany) == 1).await;
+    far.lose_replies(1);
+    open_breaker(&far, &tiered).await;
+    assert!(!batch.is_finished() && far.calls(Op::Read) <= 4, "the breaker opened while they are asked for");
+    for value in batch.await.unwrap() {
+        assert_eq!(value.unwrap().as_deref().map(String::as_str), Some("v"));
+    }
+    eventually("all is done", async || tiered.under_way() == 0).await;
+    assert_eq!(given_back(), 0);
+    assert!(memory.exists("strata:k:names:a").await.unwrap(), "the lease was granted");
+    eventually("it runs out", async || !memory.exists("strata:k:names:a").await.unwrap()).await;
+    // closed again, what was granted and is not wanted goes back as ever
+    hand.advance(Duration::from_secs(2));
+    far.calm();
+    let failing = || async { Err::<String, _>(std::io::Error::other("no")) };
+    cache.get_or_load("g", failing).await.unwrap_err();
+    eventually("its lease is given back", async || given_back() == 1).await;
+}
+
+#[tokio::test]
+async fn leases_that_a_batch_does_not_fill_are_not_given_back_past_an_open_breaker() {
+    let far = Chaos::new(Memory::new());
+    let near = LocalMemory::new(1 << 20);
+    let tiered = Tiered::builder().near(near).far(far.clone()).bound(Duration::from_secs(60)).build().await.unwrap();
+    let (loading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let batch = tokio::spawn({
+        let (cache, loading, go) = (names(&tiered), Arc::clone(&loading), Arc::clone(&go));
+        async move {
+            let load = move |_: Vec<String>| {
+                let (loading, go) = (Arc::clone(&loading), Arc::clone(&go));
+                async move {
+                    loading.notify_one();
+                    go.notified().await;
+                    let failed = Err(std::io::Error::other("no"));
+                    let unstored = Ok(Loaded::value("v".to_owned()).unstored());
+                    Ok::<_, std::io::Error>([("a".to_owned(), failed), ("b".to_owned(), unstored)])
+                }
+            };
+            cache.load_many_with(&["a", "b"].map(str::to_owned), load).await
+        }
+    });
+    soon(loading.notified()).await;
+    open_breaker(&far, &tiered).await;
+    go.notify_one();
+    let results = batch.await.unwrap();
+    assert!(results[0].is_err() && results[1].is_ok());
+    eventually("all is done", async || tiered.under_way() == 0).await;
+    assert_eq!(far.calls(Op::Release) + far.calls(Op::ReleaseMany) + far.calls(Op::Rest), 0);
 }

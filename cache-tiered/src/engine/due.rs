@@ -108,12 +108,17 @@ impl LoadTask {
     /// Loads the entry again and ends the flight. Whatever comes of it, the entry stays unless it was changed meanwhile.
     async fn refresh(self, old: &Arc<Entry>, loader: Loader) {
         let deadline = self.space.policy.timeouts.hard;
-        let refreshed = tokio::select! {
-            biased;
-            refreshed = tokio::time::timeout(deadline, self.reload(old, loader)) => {
-                refreshed.unwrap_or_else(|_| Err(late(deadline)))
-            }
-            closed = self.engine.work.cancelled() => Err(closed),
+        let refreshed = {
+            let reload = tokio::time::timeout(deadline, self.reload(old, loader));
+            tokio::pin!(reload);
+            let refreshed = tokio::select! {
+                biased;
+                refreshed = &mut reload => refreshed.unwrap_or_else(|_| Err(late(deadline))),
+                closed = self.engine.work.cancelled() => Err(closed),
+            };
+            // before the right is given back: how long it rests hangs on it
+            let _ = refreshed.as_ref().inspect_err(|error| self.failed(error));
+            refreshed
         };
         match refreshed {
             Ok(Some(served)) => self.finish(Ok(served)),
@@ -148,7 +153,8 @@ impl LoadTask {
         }
         let Some(alone) = self.alone_among_processes(far).await else { return Ok(None) };
         let s0 = engine.s0();
-        let loaded = self.renewing(far, &alone, self.produce_over(loader, Some(Arc::clone(old)))).await?;
+        let load = self.renewing(far, &alone, self.produce_over(loader, Some(Arc::clone(old))));
+        let loaded = load.await.inspect_err(|error| self.failed(error))?;
         if !loaded.0.store {
             return Ok(None);
         }
@@ -165,11 +171,12 @@ impl LoadTask {
         Ok(stored.then(|| self.serve(entry, Tier::Origin)))
     }
 
-    /// The right to refresh the key, held by one process: a lease on a key of its own.
+    /// The right to refresh the key, held by one process: a lease on a key of its own. Nobody has it in the pause after a
+    /// refresh that failed, in whichever process.
     async fn alone_among_processes(&self, far: &Far) -> Option<Held> {
         let engine = &self.engine;
         let at = Where { far: engine.names.refresh_key(&self.at)?, ..self.at.clone() };
-        let held = Held::new(Arc::clone(engine), at, Stamp::random());
+        let held = Held::to_refresh(Arc::clone(engine), at, Stamp::random());
         let lease = far.leases().lease(held.claim().key, held.token, engine.options.lease);
         match far.call(&engine.clock, &engine.counters, lease).await {
             Ok(cache_core::Lease::Granted) => Some(held),

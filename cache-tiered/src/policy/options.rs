@@ -59,7 +59,8 @@ impl Default for Timeouts {
 /// Refresh ahead: when a value is loaded again while it is still fresh.
 ///
 /// One caller in one process does it, in the background, with the loader that it passed; the far store is asked first,
-/// and what was invalidated meanwhile is not stored. A refresh that fails leaves the entry as it is.
+/// and what was invalidated meanwhile is not stored. A refresh that fails leaves the entry as it is, and no process tries
+/// again before the pause is over: the throttle of fail-safe, or the backoff.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Refresh {

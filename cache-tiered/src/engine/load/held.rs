@@ -1,24 +1,44 @@
 //! A lease that this process holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cache_core::{Claim, Stamp};
+use cache_core::{Claim, Result, Stamp};
 
 use crate::engine::batch::join_all;
-use crate::engine::{Engine, Where};
+use crate::engine::pauses::Why;
+use crate::engine::{Engine, Far, Where};
 
 /// A lease that is given back when it is dropped unfilled.
+///
+/// It is given back through the far store's breaker: while that is open, nothing is sent, and a lease runs out by itself.
 pub(crate) struct Held {
     engine: Arc<Engine>,
     at: Where,
     pub(crate) token: Stamp,
     filled: bool,
+    what: What,
+}
+
+/// What a lease is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A key, to fill it.
+    Key,
+    /// A key of its own, to be the one that refreshes a key.
+    Refresh,
 }
 
 impl Held {
     /// The lease on a key that `token` was granted, or is asking for: giving back what was not granted is harmless.
     pub(crate) const fn new(engine: Arc<Engine>, at: Where, token: Stamp) -> Self {
-        Self { engine, at, token, filled: false }
+        Self { engine, at, token, filled: false, what: What::Key }
+    }
+
+    /// As [`new`](Self::new), for the right to refresh the key whose right stands under `at.far`. After a refresh that
+    /// failed nobody has it until the pause is over: one try of the origin in that time, by all processes together.
+    pub(crate) const fn to_refresh(engine: Arc<Engine>, at: Where, token: Stamp) -> Self {
+        Self { engine, at, token, filled: false, what: What::Refresh }
     }
 
     /// The key and the token.
@@ -36,6 +56,29 @@ impl Held {
         self.filled = true;
     }
 
+    /// How long nobody is to be granted it, if it is given back now.
+    fn rest(&self) -> Option<Duration> {
+        let (why, left) = self.engine.pauses.active(&self.at.near, self.engine.clock.now())?;
+        // that somebody would not wait for a refresh says nothing of the origin
+        (self.what == What::Key || matches!(why, Why::Failed(_))).then_some(left)
+    }
+
+    /// Gives it back, to rest for `rest`.
+    async fn release(&self, far: &Far, rest: Option<Duration>) {
+        let channel = &self.engine.line(&self.at).names.channel;
+        let call = async {
+            let leases = far.leases();
+            match (rest, self.what) {
+                (None, _) => leases.release(&self.at.far, self.token, channel).await,
+                (Some(left), What::Key) => leases.rest(&self.at.far, self.token, left, channel).await,
+                // there is no value under it that could rest
+                (Some(left), What::Refresh) => leases.renew(&self.at.far, self.token, left).await,
+            }
+        };
+        // a lease that can't be given back runs out by itself
+        let _: Result<bool> = far.call(&self.engine.clock, &self.engine.counters, call).await;
+    }
+
     /// Gives many back, in one round a line.
     pub(crate) fn give_back(held: Vec<Self>) {
         let Some(engine) = held.first().map(|held| Arc::clone(&held.engine)) else { return };
@@ -43,22 +86,16 @@ impl Held {
         let release = async move {
             let _shift = shift;
             let Some(far) = &engine.far else { return };
-            let now = engine.clock.now();
-            let (rests, held): (Vec<_>, Vec<_>) = held
-                .into_iter()
-                .map(|held| (engine.pauses.active(&held.at.near, now).map(|(_, left)| left), held))
-                .partition(|(rest, _)| rest.is_some());
-            let resting = rests.iter().filter_map(|(rest, held)| {
-                let channel = &engine.line(&held.at).names.channel;
-                Some(far.leases().rest(&held.at.far, held.token, (*rest)?, channel))
-            });
-            let _ = join_all(resting).await;
+            let (rests, held): (Vec<_>, Vec<_>) =
+                held.into_iter().map(|held| (held.rest(), held)).partition(|(rest, _)| rest.is_some());
+            let _ = join_all(rests.iter().map(|(rest, held)| held.release(far, *rest))).await;
             let held: Vec<Self> = held.into_iter().map(|(_, held)| held).collect();
             for (line, state) in engine.lines.iter().enumerate() {
                 let claims: Vec<Claim<'_>> = held.iter().filter(|held| held.line() == line).map(Self::claim).collect();
                 if !claims.is_empty() {
                     // leases that can't be given back run out by themselves
-                    let _ = far.leases().release_many(&claims, &state.names.channel).await;
+                    let release = far.leases().release_many(&claims, &state.names.channel);
+                    let _ = far.call_many(&engine, claims.len(), release).await;
                 }
             }
             rests.into_iter().map(|(_, held)| held).chain(held).for_each(Self::over);
@@ -74,22 +111,15 @@ impl Drop for Held {
         if self.filled {
             return;
         }
-        let (engine, at, token) = (Arc::clone(&self.engine), self.at.clone(), self.token);
-        let shift = engine.work.begin();
-        let rest = engine.pauses.active(&at.near, engine.clock.now()).map(|(_, left)| left);
-        let release = async move {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (engine, rest) = (Arc::clone(&self.engine), self.rest());
+        let held = Self { engine, at: self.at.clone(), filled: true, ..*self };
+        let shift = self.engine.work.begin();
+        runtime.spawn(async move {
             let _shift = shift;
-            if let Some(far) = &engine.far {
-                let channel = &engine.line(&at).names.channel;
-                // a lease that can't be given back runs out by itself
-                let _ = match rest {
-                    Some(left) => far.leases().rest(&at.far, token, left, channel).await,
-                    None => far.leases().release(&at.far, token, channel).await,
-                };
+            if let Some(far) = &held.engine.far {
+                held.release(far, rest).await;
             }
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(release);
-        }
+        });
     }
 }

@@ -66,6 +66,8 @@ macro_rules! freshness_scenarios {
             refresh::what_was_invalidated_during_a_refresh_is_not_stored;
             refresh::a_refresh_does_not_overwrite_what_others_stored_meanwhile;
             refresh::a_failed_refresh_leaves_the_value_as_it_is;
+            refresh::a_fleet_tries_a_failing_refresh_once_a_throttle;
+            refresh::a_failing_refresh_is_tried_again_after_the_pause;
             refresh::the_far_store_is_asked_before_the_origin;
             refresh::a_cache_without_a_near_store_is_refreshed_too;
             sliding::a_read_makes_the_ttl_count_anew_without_a_message;

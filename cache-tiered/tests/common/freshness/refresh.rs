@@ -1,8 +1,8 @@
 //! Values loaded again while they are fresh.
 
 use cache_core::observe::Metric;
-use cache_core::{Header, memory::LocalMemory};
-use cache_tiered::{Backoff, Freshness, Tiered};
+use cache_core::{Header, codec::Raw, memory::LocalMemory};
+use cache_tiered::{Backoff, FailSafe, Freshness, Tiered};
 
 use super::super::eventually;
 use super::{Duration, Far, LONG, Now, Origin, Policy, cache, node};
@@ -160,6 +160,72 @@ pub(crate) async fn a_failed_refresh_leaves_the_value_as_it_is(far: impl Far) {
     assert_eq!(header().await, before, "neither deleted nor shortened");
     eventually("the flight has ended", async || tiered.in_flight() == 0).await;
     assert_eq!(origin.calls(), 2, "the next try is not before the pause is over");
+}
+
+/// I11, as a failed load does.
+pub(crate) async fn a_fleet_tries_a_failing_refresh_once_a_throttle(far: impl Far) {
+    for throttled in [true, false] {
+        let key = if throttled { "with" } else { "without" };
+        let mut policy = ahead();
+        if throttled {
+            policy = policy.fail_safe(FailSafe::from(LONG).throttle(LONG)).backoff(None);
+        }
+        let origin = Origin::says("old");
+        let (mut nodes, mut fleet) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let tiered = node(&far).await;
+            fleet.push(tiered.cache(key).codec(Raw).policy(policy.clone()).build().unwrap());
+            nodes.push(tiered);
+        }
+        for cache in &fleet {
+            assert_eq!(origin.read(cache).await, "old");
+        }
+        until_due().await;
+        origin.now(Now::Fail);
+        let begun = std::time::Instant::now();
+        let tries = || nodes.iter().map(|node| node.metrics().get(Metric::Refresh)).collect::<Vec<_>>();
+        // each process comes to its turn, and again after what a refresh that came to nothing waits
+        eventually("everybody has tried", async || {
+            for cache in &fleet {
+                assert_eq!(origin.read(cache).await, "old");
+            }
+            begun.elapsed() > Duration::from_millis(1500) && tries().iter().all(|tries| *tries >= 1)
+        })
+        .await;
+        assert!(tries().iter().sum::<u64>() >= 5, "{:?}", tries());
+        assert_eq!(origin.calls(), 2, "the first load, and one try of the fleet");
+    }
+}
+
+/// The pause of the fleet ends, and it is one that tries again.
+pub(crate) async fn a_failing_refresh_is_tried_again_after_the_pause(far: impl Far) {
+    let pause = Duration::from_millis(1500);
+    let store = far.connect().await;
+    let origin = Origin::says("old");
+    let mut fleet = Vec::new();
+    for _ in 0..2 {
+        fleet.push(cache(&node(&far).await, ahead().backoff(Backoff::between(pause, pause))));
+    }
+    for cache in &fleet {
+        assert_eq!(origin.read(cache).await, "old");
+    }
+    until_due().await;
+    origin.now(Now::Fail);
+    assert_eq!(origin.read(&fleet[0]).await, "old");
+    eventually("the refresh has failed", async || origin.calls() == 2).await;
+    let failed = std::time::Instant::now();
+    eventually("somebody tries again", async || {
+        for cache in &fleet {
+            assert_eq!(origin.read(cache).await, "old");
+        }
+        origin.calls() == 3
+    })
+    .await;
+    // shortened by a quarter at most
+    assert!(failed.elapsed() >= pause / 2, "{:?}", failed.elapsed());
+    origin.say("new");
+    eventually("it succeeds in the end", async || origin.read(&fleet[1]).await == "new").await;
+    eventually("nobody keeps the right", async || !store.exists("strata:r:names:k").await.unwrap()).await;
 }
 
 /// FusionCache calls the factory without asking its second level (#604).
