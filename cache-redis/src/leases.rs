@@ -12,6 +12,7 @@ use cache_core::{
 use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
 
+use crate::connect::Read;
 use crate::error::{fault, map, unexpected};
 use crate::script::{self, within};
 use crate::service::{Redis, checked, millis, sized};
@@ -20,10 +21,7 @@ use crate::service::{Redis, checked, millis, sized};
 impl Leases for Redis {
     async fn read(&self, key: &str) -> Result<Option<Found>> {
         checked(key, "read")?;
-        // in this order: a refill between the two would give the old value the new ttl
-        let mut pipe = redis::pipe();
-        pipe.cmd("PTTL").arg(key).cmd("GET").arg(key);
-        let (pttl, frame): (i64, Option<Bytes>) = self.link().pipe("read", &pipe).await?;
+        let (pttl, frame): (i64, Option<Bytes>) = self.link().read("read", Read::Timed(key)).await?;
         Ok(frame.map(|frame| found(pttl, frame)))
     }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::command::Spare;
 use crate::config::Config;
-use crate::connect::Link;
+use crate::connect::{Link, Read};
 use crate::error::{STORE, fault};
 use crate::health::Problem;
 use crate::{Raw, RedisBuilder, error, script, tracking};
@@ -165,7 +165,7 @@ impl CacheService for Redis {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         checked(key, "get")?;
-        self.link().call("get", cmd("GET").arg(key)).await
+        self.link().read("get", Read::Value(key)).await
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {

@@ -105,7 +105,7 @@ impl Drop for Call<'_> {
 }
 
 /// Why a request over a lane failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// There is no connection.
     Down(Error),

@@ -51,8 +51,13 @@ pub(crate) fn key_hash(command: &redis::Cmd) -> Option<u64> {
     let name = next(0)?;
     let script = name.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"EVAL"));
     let (name, key) = if script { (next(0)?, next(1)?) } else { (name, next(0)?) };
+    Some(hash(name, key))
+}
+
+/// A name and a key as a hash.
+pub(crate) fn hash(name: &[u8], key: &[u8]) -> u64 {
     let bytes = name.iter().chain(b" ").chain(key);
-    Some(bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The bytes of a command's arguments.
@@ -65,7 +70,8 @@ pub(crate) fn is_large(value: &redis::Value) -> bool {
     weigh(value, 2) > LARGE
 }
 
-fn weigh(value: &redis::Value, depth: u32) -> usize {
+/// The bytes that a reply carries, so many levels deep.
+pub(crate) fn weigh(value: &redis::Value, depth: u32) -> usize {
     match value {
         redis::Value::BulkString(bytes) => bytes.len(),
         redis::Value::Array(values) if depth > 0 => values.iter().map(|value| weigh(value, depth - 1)).sum(),

@@ -12,6 +12,7 @@ use super::handshake::Connector;
 use super::heard::Tracker;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
+use super::reads::Read;
 use super::subscriber::{self, Subscriber, Words};
 use super::tracker;
 use crate::config::{Config, Endpoint, Topology};
@@ -66,6 +67,17 @@ impl Link {
     pub(crate) async fn call_run<T: FromRedisValue>(&self, operation: &'static str, cmd: &Cmd) -> Result<(T, u64)> {
         let outcome = self.send(Parcel::one(cmd), self.config().knobs.timeout).await;
         self.unpack(operation, outcome)
+    }
+
+    /// Reads one key, in a request of its own or in one with other reads that are under way. One round trip; ends within
+    /// the configured timeout.
+    pub(crate) async fn read<T: FromRedisValue>(&self, operation: &'static str, read: Read<'_>) -> Result<T> {
+        let span = self.config().knobs.timeout;
+        let answer = match &self.0.way {
+            Way::One(node) => node.read(read, span).await,
+            Way::Cluster(cluster) => cluster.read(read, span).await,
+        };
+        self.unpack(operation, (answer, 0)).map(|(value, _)| value)
     }
 
     /// Sends one command to one of [`servers`](Self::servers).
@@ -149,6 +161,13 @@ impl Link {
     #[cfg(test)]
     pub(crate) fn is_up(&self) -> bool {
         self.servers().first().is_some_and(|node| node.is_up())
+    }
+
+    /// How many single reads are under way, and how many were joined with others so far.
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> (usize, usize) {
+        let nodes = self.servers();
+        nodes.iter().map(|node| node.reads().counts()).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
     }
 
     /// Opens a subscription on connections of its own; returns once every channel is confirmed.

@@ -10,6 +10,7 @@ mod large;
 mod link;
 mod node;
 mod pushes;
+mod reads;
 mod sentinel;
 mod stream;
 mod subscriber;
@@ -24,6 +25,7 @@ pub(crate) use heard::{TrackEvent, Tracker};
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::{Link, explain};
 pub(crate) use node::Node;
+pub(crate) use reads::Read;
 #[cfg(feature = "recipe")]
 pub(crate) use subscriber::{PATTERNS, PLAIN};
 pub(crate) use subscriber::{SubEvent, Subscriber};

@@ -10,6 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::handshake::Connector;
 use super::lane::{Failure, Lane, Request};
 use super::large::{self, LARGE, LargeKeys};
+use super::reads::{self, Read, Reads};
 use crate::error;
 
 /// A server's connections: small commands share one pipeline, large values take another, raw commands a third.
@@ -21,6 +22,7 @@ pub(crate) struct Node {
     bulk: Lane,
     raw: Lane,
     large: LargeKeys,
+    reads: Reads,
 }
 
 /// What goes to a server in one round trip, and over which of its connections.
@@ -47,6 +49,11 @@ impl<'a> Parcel<'a> {
     /// Over the connection that is kept for [`Raw`](crate::Raw).
     pub(crate) fn raw(request: Request<'a>) -> Self {
         Self { request, key: None, large: false, raw: true }
+    }
+
+    /// Of many reads, whose sizes are noted one by one.
+    pub(super) fn joined(request: Request<'a>) -> Self {
+        Self { request, key: None, large: false, raw: false }
     }
 
     /// The same way for another form of the request.
@@ -81,6 +88,7 @@ impl Node {
             bulk: Lane::lazy(Arc::clone(&connector), "bulk"),
             raw: Lane::lazy(Arc::clone(&connector), "raw"),
             large: LargeKeys::new(),
+            reads: Reads::new(),
             connector,
         }
     }
@@ -115,6 +123,25 @@ impl Node {
             self.large.note(key, large::is_large(value));
         }
         (answer, run)
+    }
+
+    /// Reads one key; ends within `span`.
+    pub(crate) async fn read(self: &Arc<Self>, read: Read<'_>, span: Duration) -> Result<Value, Failure> {
+        reads::read(self, read, span).await
+    }
+
+    pub(super) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// Whether the last reply for this hash was large.
+    pub(super) fn is_large(&self, hash: u64) -> bool {
+        self.large.holds(hash)
+    }
+
+    /// Remembers how many bytes the reply for this hash had.
+    pub(super) fn note_size(&self, hash: u64, bytes: usize) {
+        self.large.note(hash, bytes > LARGE);
     }
 
     fn command(&self) -> Option<&Lane> {

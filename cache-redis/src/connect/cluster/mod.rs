@@ -21,6 +21,7 @@ use self::topology::Topology;
 use super::heard::Tracker;
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
+use super::reads::Read;
 use super::subscriber::{Source, Subscriber};
 use crate::config::{Config, Endpoint};
 use crate::error;
@@ -82,6 +83,31 @@ impl Cluster {
             let at = fastrand::usize(..servers.len().max(1));
             servers.get(at).map(|node| Arc::clone(node.connector()))
         })
+    }
+
+    /// Reads from the owner of the key; ends within `span`. Follows redirections by itself, not joined with others.
+    pub(super) async fn read(&self, read: Read<'_>, span: Duration) -> Result<Value, Failure> {
+        let end = Instant::now() + span;
+        let Some((endpoint, node)) = self.topology.owner(slots::slot(read.key().as_bytes())) else {
+            self.topology.doubt();
+            return Err(Failure::Down(error::server("CLUSTERDOWN", "")));
+        };
+        let answer = node.read(read, span).await;
+        match Verdict::of(&answer, &endpoint) {
+            Verdict::Final => return answer,
+            Verdict::Doubt => {
+                self.topology.doubt();
+                return answer;
+            }
+            Verdict::Moved(slot, owner) => self.topology.moved(slot, &owner),
+            Verdict::Ask(_) | Verdict::Later => {}
+        }
+        // what is left must be enough for an answer, or the connection would be blamed
+        let left = end.saturating_duration_since(Instant::now());
+        if left <= PAUSE {
+            return restless((answer, 0)).0;
+        }
+        self.send(read.alone().parcel(), left).await.0
     }
 
     /// Sends to the owner of the request's keys, following redirections; ends within `span`.

@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod first;
 mod lanes;
+mod reads;
 mod sentinel;
 mod subscriber;
 mod tls;
