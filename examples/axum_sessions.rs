@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::routing::{get, post};
-use cache_strata::{Memory, Redis, TowerSessions};
+use cache_strata::{TowerSessions, recipes_from_env};
 use tower::ServiceExt;
 use tower_sessions::{Session, SessionManagerLayer};
 
@@ -32,11 +32,7 @@ fn app(store: TowerSessions) -> Router {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    walk(match std::env::var("REDIS_URL") {
-        Ok(url) => TowerSessions::new(Redis::connect(url).await?),
-        Err(_) => TowerSessions::new(Memory::new()),
-    })
-    .await
+    walk(TowerSessions::new(recipes_from_env().await?)).await
 }
 
 /// A browser's way through the application, each request by a process of its own.
@@ -85,7 +81,7 @@ async fn ask(
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    use cache_strata::CacheService;
+    use cache_strata::{CacheService, Memory, Redis};
 
     let memory = Memory::new();
     walk(TowerSessions::new(memory.clone()).prefix("shop")?).await?;

@@ -1,22 +1,18 @@
 //! How do I count to a limit, sell a stock and move points without a race? With one call each.
 //!
-//! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its counters.
+//! In the process; with `REDIS_URL`, on that server: nothing else changes.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cache_strata::recipe::Counters;
-use cache_strata::{Memory, Redis};
+use cache_strata::recipes_from_env;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    run(match std::env::var("REDIS_URL") {
-        Ok(url) => Counters::new(Redis::connect(url).await?, DAY)?,
-        Err(_) => Counters::new(Memory::new(), DAY)?,
-    })
-    .await
+    run(Counters::new(recipes_from_env().await?, DAY)?).await
 }
 
 async fn run(counters: Counters) -> Result<()> {
@@ -51,7 +47,9 @@ async fn run(counters: Counters) -> Result<()> {
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    run(Counters::new(Memory::new(), DAY)?).await?;
+    use cache_strata::connect_recipes;
+
+    run(Counters::new(connect_recipes("memory:").await?, DAY)?).await?;
     let server = cache_redis::testkit::Server::spawn()?;
-    run(Counters::new(Redis::connect(server.url()).await?, DAY)?).await
+    run(Counters::new(connect_recipes(&server.url()).await?, DAY)?).await
 }

@@ -1,23 +1,19 @@
 //! Who is first today? A board a day that ends by itself.
 //!
-//! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its boards.
+//! In the process; with `REDIS_URL`, on that server: nothing else changes.
 
 use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use cache_strata::recipe::{Leaderboards, Window};
-use cache_strata::{Memory, Redis};
+use cache_strata::recipes_from_env;
 
 const DAILY: Window = Window::daily();
 
 #[tokio::main]
 async fn main() -> Result<()> {
     // the boards of the last week can be read
-    run(match std::env::var("REDIS_URL") {
-        Ok(url) => Leaderboards::new(Redis::connect(url).await?, DAILY.ttl(7))?,
-        Err(_) => Leaderboards::new(Memory::new(), DAILY.ttl(7))?,
-    })
-    .await
+    run(Leaderboards::new(recipes_from_env().await?, DAILY.ttl(7))?).await
 }
 
 async fn run(boards: Leaderboards) -> Result<()> {
@@ -39,7 +35,9 @@ async fn run(boards: Leaderboards) -> Result<()> {
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    run(Leaderboards::new(Memory::new(), DAILY.ttl(7))?).await?;
+    use cache_strata::connect_recipes;
+
+    run(Leaderboards::new(connect_recipes("memory:").await?, DAILY.ttl(7))?).await?;
     let server = cache_redis::testkit::Server::spawn()?;
-    run(Leaderboards::new(Redis::connect(server.url()).await?, DAILY.ttl(7))?).await
+    run(Leaderboards::new(connect_recipes(&server.url()).await?, DAILY.ttl(7))?).await
 }

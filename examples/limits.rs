@@ -1,7 +1,7 @@
 //! How do I let each user ask so many times, over all processes, and tell them when to come back? A limit, as a layer
 //! before an axum application, and by hand.
 //!
-//! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its store.
+//! In the process; with `REDIS_URL`, on that server: nothing else changes.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,15 +13,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::get;
 use cache_strata::recipe::limit::{Algorithm, Away, LimitStore};
 use cache_strata::recipe::{Limit, Limits};
-use cache_strata::{LimitLayer, Memory, Redis};
+use cache_strata::{LimitLayer, recipes_from_env};
 use tower::ServiceExt;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    match std::env::var("REDIS_URL") {
-        Ok(url) => run(Redis::connect(url).await?).await,
-        Err(_) => run(Memory::new()).await,
-    }
+    run(recipes_from_env().await?).await
 }
 
 async fn run(store: impl LimitStore + Clone) -> Result<()> {
@@ -62,7 +59,9 @@ async fn ask(app: &Router, user: &str) -> Result<(StatusCode, HeaderMap)> {
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    run(Memory::new()).await?;
+    use cache_strata::connect_recipes;
+
+    run(connect_recipes("memory:").await?).await?;
     let server = cache_redis::testkit::Server::spawn()?;
-    run(Redis::connect(server.url()).await?).await
+    run(connect_recipes(&server.url()).await?).await
 }

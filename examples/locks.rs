@@ -1,25 +1,21 @@
 //! How do I let one worker at a time do something, and keep one that froze from writing late? A lock for the first, its
 //! fence for the second: the database refuses a number below the last one it saw.
 //!
-//! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its locks.
+//! In the process; with `REDIS_URL`, on that server: nothing else changes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cache_strata::recipe::Locks;
-use cache_strata::{Memory, Redis};
+use cache_strata::recipes_from_env;
 use rusqlite::Connection;
 
 const TTL: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    run(match std::env::var("REDIS_URL") {
-        Ok(url) => Locks::new(Redis::connect(url).await?),
-        Err(_) => Locks::new(Memory::new()),
-    })
-    .await
+    run(Locks::new(recipes_from_env().await?)).await
 }
 
 /// Pays order 7 in the name of the hold with this fence; `false`: a later holder was there.
@@ -61,8 +57,10 @@ async fn run(locks: Locks) -> Result<()> {
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    run(Locks::new(Memory::new())).await?;
-    run(Locks::new(Memory::new()).fair()).await?;
+    use cache_strata::connect_recipes;
+
+    run(Locks::new(connect_recipes("memory:").await?)).await?;
+    run(Locks::new(connect_recipes("memory:").await?).fair()).await?;
     let server = cache_redis::testkit::Server::spawn()?;
-    run(Locks::new(Redis::connect(server.url()).await?)).await
+    run(Locks::new(connect_recipes(&server.url()).await?)).await
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use cache_strata::Memory;
 use cache_strata::codec::Postcard;
 use cache_strata::recipe::Topic;
-use cache_strata::recipe::pubsub::{Event, Listening, Overflow, PubSubStore};
+use cache_strata::recipe::pubsub::{Event, Listening, Overflow};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
@@ -20,17 +19,9 @@ struct Order {
     cents: u64,
 }
 
-async fn store() -> Result<Arc<dyn PubSubStore>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(cache_strata::Redis::connect(url).await?));
-    }
-    Ok(Arc::new(Memory::new()))
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let store = store().await?;
+    let store = cache_strata::recipes_from_env().await?;
     let orders: Topic<Order> = Topic::new(Arc::clone(&store), "example.orders.eu", Postcard)?;
 
     // one that takes every order of every region, and one that may be slow: it sees the newest

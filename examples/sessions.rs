@@ -1,11 +1,11 @@
 //! How do I log a user in, keep the session alive while it is used, and log out every device at once?
 //!
-//! In the process; with `REDIS_URL`, on that server. A program changes the line that makes its sessions.
+//! In the process; with `REDIS_URL`, on that server: nothing else changes.
 
 use anyhow::{Context, Result, ensure};
 use cache_strata::recipe::Sessions;
 use cache_strata::recipe::session::{Lifetime, SessionId};
-use cache_strata::{Memory, Redis, codec};
+use cache_strata::{codec, recipes_from_env};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -17,11 +17,7 @@ struct Visit {
 #[tokio::main]
 async fn main() -> Result<()> {
     // 30 minutes untouched, 24 hours at most
-    run(match std::env::var("REDIS_URL") {
-        Ok(url) => Sessions::new(Redis::connect(url).await?, codec::Json, Lifetime::default())?,
-        Err(_) => Sessions::new(Memory::new(), codec::Json, Lifetime::default())?,
-    })
-    .await
+    run(Sessions::new(recipes_from_env().await?, codec::Json, Lifetime::default())?).await
 }
 
 async fn run(sessions: Sessions<Visit>) -> Result<()> {
@@ -51,7 +47,9 @@ async fn run(sessions: Sessions<Visit>) -> Result<()> {
 #[cfg(test)]
 #[tokio::test]
 async fn it_runs_embedded_and_on_a_server() -> Result<()> {
-    run(Sessions::new(Memory::new(), codec::Json, Lifetime::default())?).await?;
+    use cache_strata::connect_recipes;
+
+    run(Sessions::new(connect_recipes("memory:").await?, codec::Json, Lifetime::default())?).await?;
     let server = cache_redis::testkit::Server::spawn()?;
-    run(Sessions::new(Redis::connect(server.url()).await?, codec::Json, Lifetime::default())?).await
+    run(Sessions::new(connect_recipes(&server.url()).await?, codec::Json, Lifetime::default())?).await
 }

@@ -16,7 +16,7 @@ use self::options::{Known, Settings};
 const BYTES: u64 = 64 << 20;
 
 /// What the url of a memcached begins with.
-const MEMCACHED: &str = "memcached:";
+pub(crate) const MEMCACHED: &str = "memcached:";
 
 /// The buckets of a namespace in a cluster, unless the url says otherwise.
 const CLUSTER_BUCKETS: usize = 64;
@@ -99,7 +99,11 @@ pub fn check_url(url: &str) -> Result<()> {
 /// # Errors
 /// As [`connect`].
 pub async fn from_env() -> Result<Tiered> {
-    connect(&url_of(|name| std::env::var_os(name))?).await
+    connect(&url_of_env()?).await
+}
+
+pub(crate) fn url_of_env() -> Result<String> {
+    url_of(|name| std::env::var_os(name))
 }
 
 fn url_of(read: impl Fn(&str) -> Option<OsString>) -> Result<String> {
@@ -120,10 +124,10 @@ fn url_of(read: impl Fn(&str) -> Option<OsString>) -> Result<String> {
 }
 
 /// What a url asks for, before it is known whether it is linked.
-struct Plan {
+pub(crate) struct Plan {
     near: Option<Near>,
     /// The far store's url without our options; it may hold a password.
-    far: Option<String>,
+    pub(crate) far: Option<String>,
     settings: Settings,
 }
 
@@ -133,7 +137,7 @@ enum Near {
     Moka,
 }
 
-fn plan(url: &str) -> Result<Plan> {
+pub(crate) fn plan(url: &str) -> Result<Plan> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(unknown());
     };
@@ -198,7 +202,7 @@ fn check_redis(url: &str) -> Result<()> {
 
 /// The far store lists the options that it knows; ours are as likely meant.
 #[cfg(any(feature = "redis", feature = "memcached"))]
-fn ours(error: Error) -> Error {
+pub(crate) fn ours(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Config => {
             config(format!("{}; the tiers' own options are {}", error.message(), Known::BOTH.names().join(", ")))
@@ -238,7 +242,7 @@ fn check_memcached(_: &str) -> Result<()> {
     Err(off("memcached"))
 }
 
-fn off(feature: &str) -> Error {
+pub(crate) fn off(feature: &str) -> Error {
     config(format!("the url needs the feature {feature}, which is off; enable it: cache-strata/{feature}"))
 }
 
@@ -247,6 +251,6 @@ fn unknown() -> Error {
     config("scheme is not known; use memory:, moka:, redis://, rediss://, unix://, memcached:// or tiered:redis://")
 }
 
-fn config(message: impl Into<String>) -> Error {
+pub(crate) fn config(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, message).with_operation("connect")
 }

@@ -11,6 +11,8 @@
 mod connect;
 #[cfg(feature = "tower")]
 mod limit_layer;
+#[cfg(all(feature = "recipe", feature = "tiered"))]
+mod recipe_store;
 #[cfg(feature = "tower-sessions")]
 mod tower_sessions;
 
@@ -43,5 +45,7 @@ pub mod server {
 pub use connect::{check_url, connect, from_env};
 #[cfg(feature = "tower")]
 pub use limit_layer::{LimitLayer, Limited};
+#[cfg(all(feature = "recipe", feature = "tiered"))]
+pub use recipe_store::{RecipeStore, connect_recipes, recipes_from_env};
 #[cfg(feature = "tower-sessions")]
 pub use tower_sessions::TowerSessions;
