@@ -26,7 +26,7 @@ use crate::{Redis, Tracking, error};
 /// | `max_value` | the largest value, in bytes | 1 MiB |
 /// | `connections` | connections for small commands, used in turn | 1 |
 /// | `protocol` | `auto` (RESP3, else RESP2), `resp3` or `resp2` | `auto` |
-/// | `tracking` | `bcast` to hear of writes by other programs too, see [`Tracking`]; or `off` | `off` |
+/// | `tracking` | `bcast` or `reads` to hear of writes by other programs too, see [`Tracking`]; or `off` | `off` |
 /// | `client_name` | the connections' name in `CLIENT LIST` | none |
 /// | `heartbeat` | the silence after which the server is asked for a sign of life | 1 s |
 /// | `rebuild_after` | unanswered calls in a row after which a connection is rebuilt | 3 |

@@ -147,7 +147,8 @@ impl Bus for Redis {
         let tracked = if self.sees_foreign() { Some(prefixes(lines)?) } else { None };
         let subscriber = self.link().subscribe(index.keys().cloned().collect()).await?;
         let tracker = match tracked {
-            Some(prefixes) => Some(self.link().track(prefixes).await?),
+            Some(prefixes) if self.link().tracks_reads() => Some(self.link().track_reads(prefixes)),
+            Some(prefixes) => Some(self.link().track_writes(prefixes).await?),
             None => None,
         };
         Ok(Box::new(Subscription { subscriber, index, tracker }))

@@ -69,7 +69,7 @@ impl Leases for Redis {
         sized(frame.len(), self.max_value(), "fill")?;
         let ttl = millis(ttl, "fill")?;
         let call = script::FILL.on(&[key]).arg(&token.to_bytes()[..]).arg(&frame[..]).arg(ttl);
-        call.arg(channel).arg(self.link().publish()).run(self.link(), "fill").await
+        call.arg(channel).arg(self.link().publish()).run_kept(self.link(), "fill", key, &frame).await
     }
 
     async fn refresh(&self, key: &str, seen: Stamp, frame: Bytes, ttl: Duration) -> Result<bool> {
@@ -77,7 +77,7 @@ impl Leases for Redis {
         sized(frame.len(), self.max_value(), "refresh")?;
         let ttl = millis(ttl, "refresh")?;
         let call = script::REFRESH.on(&[key]).arg(&seen.to_bytes()[..]).arg(&frame[..]).arg(ttl);
-        call.run(self.link(), "refresh").await
+        call.run_kept(self.link(), "refresh", key, &frame).await
     }
 
     async fn touch(&self, key: &str, seen: Stamp, soft_exp: u64, ttl: Duration) -> Result<bool> {

@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use cache_core::{Reply, Result};
-use redis::{Arg, Cmd, FromRedisValue, ToRedisArgs};
+use cache_core::envelope::HEADER;
+use cache_core::{Error, Header, Reply, Result, Stamp};
+use redis::{Arg, Cmd, FromRedisValue, ToRedisArgs, Value};
 use tokio::time::timeout;
 
 use crate::connect::Link;
@@ -164,6 +165,50 @@ impl Script {
     }
 }
 
+impl Script {
+    /// A call by hash as one that carries the text.
+    fn with_text(&self, call: &Cmd) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.body);
+        for arg in call.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = arg {
+                command.arg(bytes);
+            }
+        }
+        command
+    }
+}
+
+/// Runs `command`, then has `key` watched. An error comes with the command, if it may be sent again.
+async fn kept(
+    link: &Link,
+    operation: &'static str,
+    command: Cmd,
+    key: &str,
+    frame: &[u8],
+) -> Result<bool, (Error, Option<Cmd>)> {
+    let mut pipe = redis::pipe();
+    // else the script's own look at the key would be tracked, and its write be pushed
+    pipe.cmd("CLIENT").arg("CACHING").arg("NO").add_command(command);
+    pipe.cmd("GETRANGE").arg(key).arg(0).arg(HEADER - 1).ignore_errors();
+    let replies: Vec<Value> = link.pipe(operation, &pipe).await.map_err(|error| (error, None))?;
+    let Ok([_, stored, head]) = <[Value; 3]>::try_from(replies) else {
+        return Err((error::unexpected(operation), None));
+    };
+    let stored = stored.extract_error().and_then(|stored| Ok(redis::from_redis_value::<bool>(stored)?));
+    let stored = stored.map_err(|cause| (error::map(operation, &cause), pipe.cmd_iter().nth(1).cloned()))?;
+    // written between the two, by whom nobody says
+    let stands = matches!(&head, Value::BulkString(head) if stamp(head).is_some() && stamp(head) == stamp(frame));
+    if stored && !stands {
+        link.suspect(key);
+    }
+    Ok(stored)
+}
+
+fn stamp(frame: &[u8]) -> Option<Stamp> {
+    Header::parse(frame).ok().map(|header| header.stamp)
+}
+
 /// One run of a script.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -186,20 +231,27 @@ impl Call {
     /// As [`run`](Self::run), with the run of the server that it ran on.
     pub(crate) async fn run_at<T: FromRedisValue>(self, link: &Link, operation: &'static str) -> Result<(T, u64)> {
         match link.call_run(operation, &self.command).await {
-            Err(error) if error.reply() == Some(Reply::NoScript) => link.call_run(operation, &self.with_text()).await,
+            Err(error) if error.reply() == Some(Reply::NoScript) => {
+                link.call_run(operation, &self.script.with_text(&self.command)).await
+            }
             answer => answer,
         }
     }
 
-    fn with_text(&self) -> Cmd {
-        let mut command = redis::cmd("EVAL");
-        command.arg(self.script.body);
-        for arg in self.command.args_iter().skip(2) {
-            if let Arg::Simple(bytes) = arg {
-                command.arg(bytes);
-            }
+    /// Runs a script that stores `frame` at `key` and says whether it did. As [`run`](Self::run); where reads are
+    /// tracked, the key is read behind it in the same round trip: no server tracks what a client wrote.
+    pub(crate) async fn run_kept(self, link: &Link, operation: &'static str, key: &str, frame: &[u8]) -> Result<bool> {
+        if !link.tracks_reads() {
+            return self.run(link, operation).await;
         }
-        command
+        let script = self.script;
+        match Box::pin(kept(link, operation, self.command, key, frame)).await {
+            Err((error, Some(command))) if error.reply() == Some(Reply::NoScript) => {
+                let answer = Box::pin(kept(link, operation, script.with_text(&command), key, frame)).await;
+                answer.map_err(|(error, _)| error)
+            }
+            answer => answer.map_err(|(error, _)| error),
+        }
     }
 }
 

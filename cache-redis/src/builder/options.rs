@@ -140,7 +140,8 @@ fn tracking(text: &str) -> Result<Tracking, &'static str> {
     match text {
         "off" => Ok(Tracking::Off),
         "bcast" => Ok(Tracking::Bcast),
-        _ => Err("is off or bcast"),
+        "reads" => Ok(Tracking::Reads),
+        _ => Err("is off, bcast or reads"),
     }
 }
 

@@ -36,7 +36,7 @@ impl Spare {
         };
         let fresh = match idle {
             Some(fresh) => fresh,
-            None => connector.connect(&Arc::new(AtomicUsize::new(0))).await?,
+            None => connector.connect(&Arc::new(AtomicUsize::new(0)), None).await?,
         };
         Ok(Own { fresh: Some(fresh), home: Arc::clone(&self.0) })
     }

@@ -11,10 +11,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use super::gather::Gather;
+use super::heard::{self, Ears};
 use super::stream::{self, Stream};
 use super::target::Target;
 use crate::config::{Config, Endpoint, Protocol, Topology};
 use crate::error;
+use crate::tracking::{self, NO_RESP3, Tracking};
 
 /// Commands that wait for the driver beyond this many make their callers wait, each under its own deadline.
 const QUEUE: usize = 1024;
@@ -28,6 +30,8 @@ pub(crate) struct Connector {
     pub(crate) config: Config,
     pub(crate) target: Target,
     scripts: &'static [&'static str],
+    /// Who hears of writes to what was read.
+    ears: Arc<Ears>,
     /// The server refused RESP3 once.
     resp2: AtomicBool,
 }
@@ -50,15 +54,21 @@ pub(crate) struct Place {
 }
 
 impl Connector {
-    pub(crate) fn new(config: Config, scripts: &'static [&'static str]) -> Self {
+    /// What is read is tracked for `ears`, if the configuration says so.
+    pub(crate) fn new(config: Config, scripts: &'static [&'static str], ears: Arc<Ears>) -> Self {
         let target = Target::of(&config);
         let resp2 = AtomicBool::new(config.knobs.protocol == Protocol::Resp2);
-        Self { config, target, scripts, resp2 }
+        Self { config, target, scripts, ears, resp2 }
     }
 
     /// Whether the server refused RESP3, or is not to be asked for it.
     pub(crate) fn is_resp2(&self) -> bool {
         self.resp2.load(Ordering::Relaxed)
+    }
+
+    /// Who hears of writes to what is read; `None` if reads are not tracked.
+    pub(super) fn ears(&self) -> Option<Arc<Ears>> {
+        (self.config.knobs.tracking == Tracking::Reads).then(|| Arc::clone(&self.ears))
     }
 
     /// Opens a stream. The caller bounds the time.
@@ -71,10 +81,11 @@ impl Connector {
 
     /// Opens a connection: each attempt (RESP3, then RESP2 if that is refused) ends within the connect timeout.
     ///
-    /// `calls` counts the calls under way on the connection, kept by whoever sends on it.
-    pub(crate) async fn connect(&self, calls: &Arc<AtomicUsize>) -> Result<Fresh> {
+    /// `calls` counts the calls under way on the connection, kept by whoever sends on it. What is read on it is tracked
+    /// for `ears`, if there are any.
+    pub(crate) async fn connect(&self, calls: &Arc<AtomicUsize>, ears: Option<&Arc<Ears>>) -> Result<Fresh> {
         if !self.resp2.load(Ordering::Relaxed) {
-            match self.attempt(ProtocolVersion::RESP3, calls).await {
+            match self.attempt(ProtocolVersion::RESP3, calls, ears).await {
                 Err(Refusal::Protocol) if self.config.knobs.protocol == Protocol::Auto => {
                     tracing::info!("server refuses RESP3, using RESP2");
                     self.resp2.store(true, Ordering::Relaxed);
@@ -86,21 +97,35 @@ impl Connector {
                 Ok(fresh) => return Ok(fresh),
             }
         }
-        self.attempt(ProtocolVersion::RESP2, calls).await.map_err(|refusal| match refusal {
+        if ears.is_some() {
+            return Err(error::config(NO_RESP3));
+        }
+        self.attempt(ProtocolVersion::RESP2, calls, None).await.map_err(|refusal| match refusal {
             Refusal::Protocol => error::fault(ErrorKind::Unavailable, "the server refused the handshake"),
             Refusal::Other(error) => error,
         })
     }
 
-    async fn attempt(&self, protocol: ProtocolVersion, calls: &Arc<AtomicUsize>) -> Result<Fresh, Refusal> {
+    async fn attempt(
+        &self,
+        protocol: ProtocolVersion,
+        calls: &Arc<AtomicUsize>,
+        ears: Option<&Arc<Ears>>,
+    ) -> Result<Fresh, Refusal> {
         let work = async {
             let (stream, place) = self.stream().await?;
-            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), place, protocol).await)
+            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), place, protocol, ears).await)
         };
         self.within(work).await?
     }
 
-    async fn greet(&self, stream: Gather<Stream>, place: Place, protocol: ProtocolVersion) -> Result<Fresh, Refusal> {
+    async fn greet(
+        &self,
+        stream: Gather<Stream>,
+        place: Place,
+        protocol: ProtocolVersion,
+        ears: Option<&Arc<Ears>>,
+    ) -> Result<Fresh, Refusal> {
         let Config { username, password, db, .. } = &self.config;
         let mut info = RedisConnectionInfo::default()
             .set_protocol(protocol)
@@ -113,22 +138,25 @@ impl Connector {
             info = info.set_password(&password.0);
         }
         // our own deadline covers every call; a second timer in the driver would only cost
-        let options = AsyncConnectionConfig::new()
+        let mut options = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
             .set_write_backpressure_boundary(BOUNDARY);
+        if let Some(ears) = ears {
+            options = options.set_push_sender(heard::pushes(Arc::clone(ears)));
+        }
         let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
         let (mut connection, driver) = opened.map_err(|cause| self.refusal(&cause, protocol, &place.endpoint))?;
         let driver = tokio::spawn(driver);
         let guard = Guard(Some(driver.abort_handle()));
-        let run = self.prepare(&mut connection, &place.endpoint).await?;
+        let run = self.prepare(&mut connection, &place.endpoint, ears.is_some()).await?;
         guard.disarm();
         Ok(Fresh { connection, driver, run, place })
     }
 
-    /// Names the connection, reads the server's run and loads the scripts, in one round trip.
-    async fn prepare(&self, connection: &mut MultiplexedConnection, endpoint: &Endpoint) -> Result<u64> {
+    /// Names the connection, reads the server's run, loads the scripts and has reads tracked, in one round trip.
+    async fn prepare(&self, connection: &mut MultiplexedConnection, endpoint: &Endpoint, tracked: bool) -> Result<u64> {
         let mut pipe = redis::pipe();
         pipe.cmd("INFO").arg("server").cmd("INFO").arg("replication");
         for script in self.scripts {
@@ -136,6 +164,10 @@ impl Connector {
         }
         if let Some(name) = &self.config.knobs.client_name {
             pipe.cmd("CLIENT").arg("SETNAME").arg(&**name);
+        }
+        if tracked {
+            // every read, whoever sends it; never NOLOOP, under which an own write blinds for the next foreign one
+            pipe.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTOUT");
         }
         let replies = connection.send_packed_commands(&pipe, 0, pipe.len()).await;
         let replies = replies.map_err(|cause| {
@@ -149,6 +181,9 @@ impl Connector {
             if matches!(error.reply(), Some(Reply::NoAuth | Reply::Loading | Reply::MasterDown)) {
                 return Err(error);
             }
+        }
+        if tracked && let Some(Value::ServerError(refused)) = replies.last() {
+            return Err(tracking::not_tracked(refused.code()));
         }
         let mut replies = replies.into_iter();
         let [server, replication] = [replies.next(), replies.next()]

@@ -1,10 +1,13 @@
 //! What tracking heard and nobody has taken yet, and the connections that it comes from.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cache_core::MAX_KEY;
+use redis::aio::AsyncPushSender;
+use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -180,6 +183,23 @@ impl Ear {
 impl Drop for Ear {
     fn drop(&mut self) {
         self.mend();
+    }
+}
+
+/// Takes the pushes of a connection whose reads are tracked.
+pub(super) fn pushes(ears: Arc<Ears>) -> impl AsyncPushSender {
+    move |push: PushInfo| {
+        if push.kind == PushKind::Invalidate {
+            match push.data.into_iter().next() {
+                Some(Value::Array(keys)) => keys.iter().for_each(|key| match key {
+                    Value::BulkString(key) => ears.key(key),
+                    _ => ears.all(),
+                }),
+                // null: everything
+                _ => ears.all(),
+            }
+        }
+        Ok::<(), Infallible>(())
     }
 }
 

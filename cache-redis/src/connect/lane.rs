@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handshake::{Connector, Fresh};
+use super::heard::Ears;
 use super::supervise::{Tended, supervise};
 use crate::error;
 
@@ -29,6 +30,8 @@ pub(crate) struct Lane {
 pub(super) struct Shared {
     pub(super) connector: Arc<Connector>,
     pub(super) label: &'static str,
+    /// Who hears of writes to what was read here.
+    pub(super) ears: Option<Arc<Ears>>,
     pub(super) state: watch::Sender<State>,
     /// The connection that is up, counted from 1; 0 before the first.
     pub(super) generation: AtomicU64,
@@ -117,12 +120,13 @@ pub(crate) enum Failure {
 
 impl Lane {
     /// A lane that connects on first use.
-    pub(crate) fn lazy(connector: Arc<Connector>, label: &'static str) -> Self {
+    pub(crate) fn lazy(connector: Arc<Connector>, label: &'static str, ears: Option<Arc<Ears>>) -> Self {
         let grace = Instant::now();
         let error = error::fault(ErrorKind::Unavailable, "not connected yet");
         let shared = Shared {
             connector,
             label,
+            ears,
             state: watch::Sender::new(State::Down { error, grace }),
             generation: AtomicU64::new(0),
             run: AtomicU64::new(0),
@@ -140,9 +144,9 @@ impl Lane {
     }
 
     /// A lane whose first connection is made now; its failure is the caller's.
-    pub(crate) async fn open(connector: Arc<Connector>, label: &'static str) -> Result<Self> {
-        let lane = Self::lazy(connector, label);
-        let fresh = lane.shared.connector.connect(&lane.shared.calls).await?;
+    pub(crate) async fn open(connector: Arc<Connector>, label: &'static str, ears: Option<Arc<Ears>>) -> Result<Self> {
+        let lane = Self::lazy(connector, label, ears);
+        let fresh = lane.shared.connect().await?;
         lane.start(Some(fresh));
         Ok(lane)
     }
@@ -211,6 +215,10 @@ impl Lane {
 }
 
 impl Shared {
+    pub(super) async fn connect(&self) -> Result<Fresh> {
+        self.connector.connect(&self.calls, self.ears.as_ref()).await
+    }
+
     pub(super) fn publish(&self, fresh: Fresh) -> Tended {
         let Fresh { connection, driver, run, place } = fresh;
         let generation = self.generation.load(Ordering::Acquire) + 1;

@@ -9,7 +9,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::cluster::{self, Cluster};
 use super::handshake::Connector;
-use super::heard::Tracker;
+use super::heard::{Ears, Tracker};
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::reads::Read;
@@ -17,6 +17,7 @@ use super::subscriber::{self, Subscriber, Words};
 use super::tracker;
 use crate::config::{Config, Endpoint, Topology};
 use crate::error;
+use crate::tracking::Tracking;
 
 /// The connections to a server or to a cluster's.
 ///
@@ -28,6 +29,7 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     config: Config,
     way: Way,
+    ears: Arc<Ears>,
 }
 
 enum Way {
@@ -41,15 +43,16 @@ impl Link {
     /// `scripts` are loaded into the server's script cache on every fresh connection before it is given out; a user
     /// without permission to do so is served without, so a caller must still handle `NOSCRIPT`.
     pub(crate) async fn connect(config: Config, scripts: &'static [&'static str]) -> Result<Self> {
+        let ears = Arc::new(Ears::default());
         let way = match &config.topology {
             Topology::Single | Topology::Sentinel(_) => {
-                let connector = Arc::new(Connector::new(config.clone(), scripts));
+                let connector = Arc::new(Connector::new(config.clone(), scripts, Arc::clone(&ears)));
                 Node::open(connector).await.map(|node| Way::One(Arc::new(node)))
             }
-            Topology::Cluster(seeds) => Cluster::connect(&config, seeds, scripts).await.map(Way::Cluster),
+            Topology::Cluster(seeds) => Cluster::connect(&config, seeds, scripts, &ears).await.map(Way::Cluster),
         };
         let way = way.map_err(|error| error.with_operation("connect"))?;
-        Ok(Self(Arc::new(Inner { config, way })))
+        Ok(Self(Arc::new(Inner { config, way, ears })))
     }
 
     /// The configuration that the link was made from.
@@ -192,11 +195,26 @@ impl Link {
 
     /// Asks for the names of all keys written under `prefixes`, on a connection of its own to each server; returns once
     /// confirmed.
-    pub(crate) async fn track(&self, prefixes: Vec<String>) -> Result<Tracker> {
+    pub(crate) async fn track_writes(&self, prefixes: Vec<String>) -> Result<Tracker> {
         match &self.0.way {
             Way::One(node) => tracker::open(Arc::clone(node.connector()), prefixes).await,
             Way::Cluster(cluster) => cluster.track(prefixes).await,
         }
+    }
+
+    /// The names of keys under `prefixes` that were read over this link and are written from now on.
+    pub(crate) fn track_reads(&self, prefixes: Vec<String>) -> Tracker {
+        self.0.ears.attend(prefixes)
+    }
+
+    /// Whether the servers name keys that were read when they are written.
+    pub(crate) fn tracks_reads(&self) -> bool {
+        self.config().knobs.tracking == Tracking::Reads
+    }
+
+    /// `key` may have been written since it was last read.
+    pub(crate) fn suspect(&self, key: &str) {
+        self.0.ears.key(key.as_bytes());
     }
 
     /// Whether the server refused RESP3, or was not to be asked for it.

@@ -68,25 +68,25 @@ pub(crate) type Outcome = (Result<Value, Failure>, u64);
 impl Node {
     /// Connections that are made on first use.
     pub(crate) fn lazy(connector: Arc<Connector>) -> Self {
-        let first = Lane::lazy(Arc::clone(&connector), "commands");
+        let first = Lane::lazy(Arc::clone(&connector), "commands", connector.ears());
         Self::with(connector, first)
     }
 
     /// Connects once; its failure is the caller's.
     pub(crate) async fn open(connector: Arc<Connector>) -> Result<Self> {
-        let first = Lane::open(Arc::clone(&connector), "commands").await?;
+        let first = Lane::open(Arc::clone(&connector), "commands", connector.ears()).await?;
         Ok(Self::with(connector, first))
     }
 
     fn with(connector: Arc<Connector>, first: Lane) -> Self {
         let connections = connector.config.knobs.connections.max(1);
         let mut commands = vec![first];
-        commands.resize_with(connections, || Lane::lazy(Arc::clone(&connector), "commands"));
+        commands.resize_with(connections, || Lane::lazy(Arc::clone(&connector), "commands", connector.ears()));
         Self {
             commands: commands.into(),
             next: AtomicUsize::new(0),
-            bulk: Lane::lazy(Arc::clone(&connector), "bulk"),
-            raw: Lane::lazy(Arc::clone(&connector), "raw"),
+            bulk: Lane::lazy(Arc::clone(&connector), "bulk", connector.ears()),
+            raw: Lane::lazy(Arc::clone(&connector), "raw", None),
             large: LargeKeys::new(),
             reads: Reads::new(),
             connector,

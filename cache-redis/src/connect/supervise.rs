@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff;
 use super::handshake::{Fresh, Place};
+use super::heard::Ear;
 use super::lane::{Failure, Shared, State};
 use crate::error;
 
@@ -31,6 +32,7 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut tended: Option<Tended>, s
     let knobs = &shared.connector.config.knobs;
     let mut failures = 0_u32;
     let mut replaced = None;
+    let mut ear: Option<Ear> = None;
     loop {
         let mut current = match tended.take() {
             Some(tended) => tended,
@@ -39,6 +41,12 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut tended: Option<Tended>, s
                 None => return,
             },
         };
+        // what was read on another connection is watched no more
+        match (&mut ear, &shared.ears) {
+            (Some(ear), _) => ear.mend(),
+            (None, Some(ears)) => ear = Some(Ear::open(Arc::clone(ears))),
+            (None, None) => {}
+        }
         match tend(&shared, &mut current, &mut replaced, &stop).await {
             End::Stopped => {
                 current.driver.abort();
@@ -52,6 +60,9 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut tended: Option<Tended>, s
             End::Lost(why) => {
                 current.driver.abort();
                 tracing::warn!(lane = shared.label, why, "connection lost");
+                if let Some(ear) = &mut ear {
+                    ear.lose();
+                }
                 shared.down(why, Instant::now() + knobs.grace);
                 // a connection that does not last is not a success
                 failures = if current.since.elapsed() > knobs.backoff_max { 0 } else { failures.saturating_add(1) };
@@ -67,7 +78,7 @@ async fn climb(shared: &Shared, failures: &mut u32, stop: &CancellationToken) ->
     loop {
         let attempt = async {
             sleep(wait).await;
-            shared.connector.connect(&shared.calls).await
+            shared.connect().await
         };
         let error = tokio::select! {
             () = stop.cancelled() => return None,
@@ -131,7 +142,7 @@ async fn tend(shared: &Shared, current: &mut Tended, replaced: &mut Option<Insta
         tokio::select! {
             () = stop.cancelled() => return End::Stopped,
             _ = &mut current.driver => return End::Lost("connection lost"),
-            fresh = shared.connector.connect(&shared.calls) => match fresh {
+            fresh = shared.connect() => match fresh {
                 Ok(fresh) => return End::Replaced(Box::new(fresh)),
                 Err(error) => tracing::warn!(lane = shared.label, %error, "can't replace the connection"),
             },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::{ErrorKind, Result};
+use cache_core::Result;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff;
@@ -11,6 +11,7 @@ use super::heard::{Ear, Ears, Tracker};
 use super::pushes::{Pushes, Said};
 use crate::config::Endpoint;
 use crate::error;
+use crate::tracking::NO_RESP3;
 
 /// A connection that is tracked, and where it leads.
 pub(super) type Joined = (Pushes, Place);
@@ -150,12 +151,9 @@ fn refused(text: &[u8], asked: Asked) -> cache_core::Error {
     let text = String::from_utf8_lossy(text);
     let code = text.split(' ').next().unwrap_or("");
     match code {
-        "ERR" | "NOPROTO" if asked == Asked::Hello => error::fault(
-            ErrorKind::Config,
-            "tracking needs resp3, which the server does not speak; set tracking to off",
-        ),
+        "ERR" | "NOPROTO" if asked == Asked::Hello => error::config(NO_RESP3),
         "ERR" if asked == Asked::Tracking => {
-            error::fault(ErrorKind::Config, "the server has no broadcast tracking; set tracking to off")
+            error::config("the server has no broadcast tracking; set tracking to reads or to off")
         }
         _ => error::server(code, ""),
     }

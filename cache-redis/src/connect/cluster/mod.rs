@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use self::route::{Spot, Verdict, asking};
 pub(super) use self::route::{is_one_slot, parts};
 use self::topology::Topology;
-use super::heard::Tracker;
+use super::heard::{Ears, Tracker};
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::reads::Read;
@@ -39,8 +39,13 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Asks the seeds in turn for the owners and connects to these; fails fast.
-    pub(super) async fn connect(config: &Config, seeds: &[Endpoint], scripts: &'static [&'static str]) -> Result<Self> {
-        let topology = Arc::new(Topology::discover(config, seeds, scripts).await?);
+    pub(super) async fn connect(
+        config: &Config,
+        seeds: &[Endpoint],
+        scripts: &'static [&'static str],
+        ears: &Arc<Ears>,
+    ) -> Result<Self> {
+        let topology = Arc::new(Topology::discover(config, seeds, scripts, ears).await?);
         let watcher = tokio::spawn(topology::watch(Arc::clone(&topology))).abort_handle();
         Ok(Self { topology, watcher })
     }

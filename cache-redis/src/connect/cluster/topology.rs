@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result};
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use redis::{Value, cmd};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::slots::Slots;
 use crate::config::{Config, Endpoint};
 use crate::connect::handshake::Connector;
+use crate::connect::heard::Ears;
 use crate::connect::node::{Node, Parcel};
 use crate::error;
 
@@ -24,6 +25,7 @@ pub(super) struct Topology {
     config: Config,
     seeds: Vec<Endpoint>,
     scripts: &'static [&'static str],
+    ears: Arc<Ears>,
     slots: RwLock<Arc<Slots>>,
     nodes: Mutex<HashMap<Endpoint, Arc<Node>>>,
     stale: Notify,
@@ -36,10 +38,11 @@ impl Topology {
         config: &Config,
         seeds: &[Endpoint],
         scripts: &'static [&'static str],
+        ears: &Arc<Ears>,
     ) -> Result<Self> {
         let mut fault = None;
         for seed in seeds {
-            let connector = Arc::new(Connector::new(config.at(seed), scripts));
+            let connector = Arc::new(Connector::new(config.at(seed), scripts, Arc::clone(ears)));
             match first(&connector, seed).await {
                 Ok(slots) => {
                     let owners: Vec<Endpoint> = slots.owners().cloned().collect();
@@ -47,12 +50,13 @@ impl Topology {
                         config: config.clone(),
                         seeds: seeds.to_vec(),
                         scripts,
+                        ears: Arc::clone(ears),
                         slots: RwLock::new(Arc::new(slots)),
                         nodes: Mutex::default(),
                         stale: Notify::new(),
                         version: watch::Sender::new(0),
                     };
-                    topology.warm(owners).await;
+                    topology.warm(owners).await?;
                     return Ok(topology);
                 }
                 // one that answers has more to say than one that is away
@@ -65,25 +69,27 @@ impl Topology {
         Err(fault.unwrap_or_else(|| error::config("no node of the cluster is configured")))
     }
 
-    /// Connects to all owners at once; one that is away is connected to later.
-    async fn warm(&self, owners: Vec<Endpoint>) {
+    /// Connects to all owners at once; one that is away is connected to later, one that is not fit is refused.
+    async fn warm(&self, owners: Vec<Endpoint>) -> Result<()> {
         let opening = owners.into_iter().map(|owner| async move {
             let connector = self.connector(&owner);
             let node = match Node::open(Arc::clone(&connector)).await {
                 Ok(node) => node,
+                Err(error) if error.kind() == ErrorKind::Config => return Err(error),
                 Err(error) => {
                     tracing::warn!(node = %owner, %error, "can't connect to a node, will go on trying");
                     Node::lazy(connector)
                 }
             };
-            (owner, Arc::new(node))
+            Ok((owner, Arc::new(node)))
         });
-        let nodes = join_all(opening).await;
+        let nodes = try_join_all(opening).await?;
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).extend(nodes);
+        Ok(())
     }
 
     fn connector(&self, endpoint: &Endpoint) -> Arc<Connector> {
-        Arc::new(Connector::new(self.config.at(endpoint), self.scripts))
+        Arc::new(Connector::new(self.config.at(endpoint), self.scripts, Arc::clone(&self.ears)))
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -217,7 +223,7 @@ pub(super) async fn watch(topology: Arc<Topology>) {
 
 /// Checks that a seed is of a cluster that is fit; the owners that it names.
 async fn first(connector: &Connector, seed: &Endpoint) -> Result<Slots> {
-    let mut fresh = connector.connect(&Arc::default()).await?;
+    let mut fresh = connector.connect(&Arc::default(), None).await?;
     let mut pipe = redis::pipe();
     pipe.cmd("INFO").arg("server").cmd("CLUSTER").arg("SLOTS");
     let asked = async {
