@@ -355,3 +355,22 @@ async fn a_loaders_ttl_is_cut_to_the_namespaces_longest_and_zero_is_not_stored()
         assert_eq!(tiered.metrics().get(Metric::FarFailed), 0, "a fill was tried");
     }
 }
+
+#[tokio::test]
+async fn without_a_far_store_tags_without_end_leave_nothing_old() {
+    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap();
+    let cache = names(&tiered);
+    let tagged = |value: &str| Loaded::value(value.to_owned()).tag("first");
+    cache.store("k", tagged("old")).await.unwrap();
+    tiered.invalidate_tag("first").await.unwrap();
+    cache.store("other", tagged("new")).await.unwrap();
+    for tag in 0..(1 << 18) {
+        tiered.invalidate_tag(&tag.to_string()).await.unwrap();
+    }
+    assert!(cache.get("k").await.unwrap().is_none(), "its tag was forgotten, and not that it is old");
+    assert!(cache.get("other").await.unwrap().is_none(), "what can't be told from it is loaded anew");
+    cache.store("k", tagged("new")).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap().as_str(), "new");
+    tiered.invalidate_tag("first").await.unwrap();
+    assert!(cache.get("k").await.unwrap().is_none());
+}

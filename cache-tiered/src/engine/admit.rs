@@ -186,7 +186,8 @@ impl Engine {
                 Judged::Ask => {}
             }
             let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else {
-                return Ok(true);
+                // its tags were forgotten, and nobody else knows them
+                return Ok(false);
             };
             let mut asked = vec![envelope::ALL];
             asked.extend_from_slice(tags);
