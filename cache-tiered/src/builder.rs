@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{CacheService, Clock, LocalStore, Packing, Result};
+use cache_core::{CacheService, Clock, Entry, LocalStore, Packing, Result};
 
 use crate::Tiered;
 use crate::engine::{Engine, Options, Setup, check_name};
 use crate::policy::all_mistakes;
+
+/// The budget of a near store that holds an entry without key and value.
+const SMALLEST_NEAR: u64 = Entry::BOOKKEEPING as u64;
 
 /// Builds a [`Tiered`].
 #[derive(Debug)]
@@ -90,6 +93,9 @@ impl TieredBuilder {
 
     /// The longest ttl that caches of this namespace may use; the same in every process. Tag generations are kept for two
     /// such periods. Default 7 days.
+    ///
+    /// A policy with a longer ttl is refused, and so is a longer ttl of a value that is stored or made by an update. What a
+    /// loader says is cut to it, and so is the ttl of plain bytes: an earlier end is always right, and the value is there.
     pub fn max_ttl(mut self, ttl: Duration) -> Self {
         self.options.max_ttl = ttl;
         self
@@ -172,6 +178,9 @@ impl TieredBuilder {
         }
         if near.is_none() && far.is_none() {
             found.push("neither a near nor a far store is given".to_owned());
+        }
+        if let Some(budget) = near.as_ref().map(|near| near.budget()).filter(|budget| *budget < SMALLEST_NEAR) {
+            found.push(format!("the near store holds {budget} bytes, so no entry at all; raise it or leave it out"));
         }
         if buckets == 0 || buckets > 16_384 {
             found.push(format!("buckets is {buckets}; it must be from 1 to 16384"));

@@ -124,14 +124,14 @@ where
     pub fn build(self) -> Result<Cache<V, K>> {
         let Self { tiered, space, schema, policy, ttl, limits, codec, types: _ } = self;
         let policy = ttl.map_or(policy.clone(), |ttl| policy.ttl(ttl));
-        let mut found = policy.mistakes_under(tiered.engine().options.max_ttl);
+        let mut found = policy.mistakes_among(tiered.engine().around());
         if let Err(error) = check_name("space", &space) {
             found.push(error.message().to_owned());
         }
         if limits.max_batch == 0 {
             found.push("max_batch is zero; it must be at least 1".to_owned());
         }
-        found.extend(limits.origin.as_ref().map(Origin::mistakes).into_iter().flatten());
+        found.extend(limits.origin.iter().flat_map(|origin| origin.mistakes(policy.timeouts.hard)));
         let gates = &tiered.engine().gates;
         // what is not built protects nothing
         let gate =

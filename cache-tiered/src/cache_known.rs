@@ -68,7 +68,9 @@ where
     /// `Config` that lists every mistake in the changed policy.
     pub fn with_policy(&self, change: impl FnOnce(Policy) -> Policy) -> Result<Self> {
         let policy = change(self.space.policy.clone());
-        all_mistakes(&policy.mistakes_under(self.engine().options.max_ttl))?;
+        let mut found = policy.mistakes_among(self.engine().around());
+        found.extend(self.space.origin.iter().flat_map(|gate| gate.options().mistakes(policy.timeouts.hard)));
+        all_mistakes(&found)?;
         Ok(Self { space: self.space.under(policy), ..self.clone() })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::{Change, Entry, Error, ErrorKind, Result};
 
 use crate::engine::{Where, Wish, refused};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, Produced};
 use crate::write_guard::WriteGuard;
 use crate::{Cache, CacheKey, Update};
 
@@ -30,13 +30,16 @@ where
     /// As [`set`](Self::set) with a ttl, tags and a row version of its own.
     ///
     /// # Errors
-    /// As [`set`](Self::set).
+    /// As [`set`](Self::set); `Invalid` for what is [`unstored`](Loaded::unstored), and for a ttl over the namespace's
+    /// [`max_ttl`](crate::TieredBuilder::max_ttl).
     pub async fn store(&self, key: &K, loaded: Loaded<V>) -> Result<()> {
         let at = self.engine().place(&self.text(key)?)?;
-        let produced = self.reader.encode(loaded)?;
-        if let Some(ttl) = produced.ttl {
-            cache_core::check_ttl(ttl)?;
+        if !loaded.store {
+            let text = "the value is marked as not to be stored; drop the mark, or invalidate the key";
+            return Err(Error::new(ErrorKind::Invalid, text).with_operation("set"));
         }
+        let produced = self.reader.encode(loaded)?;
+        self.check_own_ttl(&produced)?;
         let stored = self.engine().put_behind(at, produced, &self.space).await?;
         if stored { Ok(()) } else { Err(refused("set")) }
     }
@@ -175,9 +178,7 @@ where
             let (wish, then) = match f(old.clone()) {
                 Update::Store(loaded) if loaded.store => {
                     let produced = self.reader.encode(loaded)?;
-                    if let Some(ttl) = produced.ttl {
-                        cache_core::check_ttl(ttl)?;
-                    }
+                    self.check_own_ttl(&produced)?;
                     let value = produced.decoded.clone().and_then(|value| value.downcast::<V>().ok());
                     (Wish::Store(produced), value)
                 }
@@ -189,6 +190,20 @@ where
         };
         self.engine().update(&at, &self.space, &mut step).await?;
         Ok(stands)
+    }
+
+    /// Refuses a ttl that somebody chose for a value that he has in hand and that can't be kept so long.
+    fn check_own_ttl(&self, produced: &Produced) -> Result<()> {
+        let Some(ttl) = produced.ttl else { return Ok(()) };
+        cache_core::check_ttl(ttl)?;
+        let most = self.engine().options.max_ttl;
+        if ttl > most {
+            let text = format!(
+                "the value's ttl is {ttl:?}, and the namespace's max_ttl {most:?}; raise that in every process"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        Ok(())
     }
 
     fn places(&self, keys: &[&K]) -> Result<Vec<Where>> {

@@ -65,9 +65,9 @@ impl<V> Loaded<V> {
         Self::new(None)
     }
 
-    /// With a ttl of its own instead of the policy's. One over the namespace's
-    /// [`max_ttl`](crate::TieredBuilder::max_ttl) is cut to it. Zero from a loader is [`unstored`](Self::unstored); what is
-    /// not loaded but stored is refused with it.
+    /// With a ttl of its own instead of the policy's. A loader's that is over the namespace's
+    /// [`max_ttl`](crate::TieredBuilder::max_ttl) is cut to it, and zero is [`unstored`](Self::unstored); what is not loaded
+    /// but stored is refused with either.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -94,7 +94,8 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// For the callers of this load only: stored nowhere.
+    /// For the callers of this load only: stored nowhere, in no tier. A refresh that answers it leaves the old value, and
+    /// [`store`](crate::Cache::store) refuses it.
     pub const fn unstored(mut self) -> Self {
         self.store = false;
         self

@@ -21,15 +21,15 @@ pub struct Origin {
     pub at_most: Option<usize>,
     /// The most loads that wait for their turn; one more is refused at once. Default: four times `at_most`.
     pub queue: Option<usize>,
-    /// The longest that a load waits for its turn. Default 1 second.
-    pub patience: Duration,
+    /// The longest that a load waits for its turn. Default 1 second; the policy's hard timeout counts too.
+    pub patience: Option<Duration>,
     /// Gives an origin that fails a pause. Default: none.
     pub breaker: Option<OriginBreaker>,
 }
 
 impl Default for Origin {
     fn default() -> Self {
-        Self { at_most: None, queue: None, patience: Duration::from_secs(1), breaker: None }
+        Self { at_most: None, queue: None, patience: None, breaker: None }
     }
 }
 
@@ -46,9 +46,9 @@ impl Origin {
         self
     }
 
-    /// With a turn waited for no longer than this.
+    /// With a turn waited for no longer than this, which is below the policy's hard timeout.
     pub const fn patience(mut self, span: Duration) -> Self {
-        self.patience = span;
+        self.patience = Some(span);
         self
     }
 
@@ -58,8 +58,8 @@ impl Origin {
         self
     }
 
-    /// Every mistake in it, as sentences.
-    pub(crate) fn mistakes(&self) -> Vec<String> {
+    /// Every mistake in it, as sentences, where loads are given up after `hard`.
+    pub(crate) fn mistakes(&self, hard: Duration) -> Vec<String> {
         let mut found = Vec::new();
         if self.at_most == Some(0) {
             found.push("origin.at_most is zero, so nothing could ever be loaded".to_owned());
@@ -70,8 +70,21 @@ impl Origin {
         if self.at_most.is_none() && self.queue.is_some() {
             found.push("origin.queue is set, but without at_most nobody ever waits".to_owned());
         }
-        if self.patience.is_zero() {
-            found.push("origin.patience is zero; set queue to 0 instead".to_owned());
+        if let Some(patience) = self.patience {
+            if patience.is_zero() {
+                found.push("origin.patience is zero; set queue to 0 instead".to_owned());
+            }
+            if self.at_most.is_none() {
+                found.push("origin.patience is set, but without at_most nobody ever waits".to_owned());
+            }
+            if self.queue == Some(0) {
+                found.push("origin.patience is set, but with a queue of 0 nobody ever waits".to_owned());
+            }
+            if patience >= hard {
+                found.push(format!(
+                    "origin.patience {patience:?} is not below hard_timeout {hard:?}, which ends the wait"
+                ));
+            }
         }
         if self.at_most.is_none() && self.breaker.is_none() {
             found.push("origin protects from nothing; set at_most or breaker, or leave it out".to_owned());

@@ -12,17 +12,17 @@ use crate::answer::Served;
 use crate::consistency::Consistency;
 use crate::engine::{FarNames, Payloads, Where};
 use crate::loaded::Produced;
-use crate::policy::Policy;
+use crate::policy::{NEAR_MAX, Policy};
 use crate::space::Space;
 
 /// The id that frames of plain bytes carry: the raw codec, no schema.
 const RAW: u32 = 1;
 
-/// Plain bytes keep the ttl that they were set with.
+/// Plain bytes keep the ttl that they were set with, as far as the namespace's `max_ttl` goes.
 static SPACE: LazyLock<Arc<Space>> = LazyLock::new(|| {
     // a value of the largest size has room beside its key and its bookkeeping: near may be all there is
-    let near_max = Policy::default().near_max + 4096;
-    let policy = Policy { ttl: cache_core::MAX_TTL, jitter: 0.0, near_max, ..Policy::default() };
+    let near_max = NEAR_MAX + 4096;
+    let policy = Policy { ttl: cache_core::MAX_TTL, jitter: 0.0, ..Policy::default() }.near_max(near_max);
     Arc::new(Space {
         policy,
         max_batch: usize::MAX,

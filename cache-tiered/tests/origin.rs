@@ -69,7 +69,7 @@ async fn fails() -> io::Result<String> {
 
 #[tokio::test]
 async fn no_more_loads_run_at_once_than_allowed_and_the_rest_wait_their_turn() {
-    let cache = guarded(&alone().await, Origin::default().at_most(3).queue(100).patience(Duration::from_secs(60)));
+    let cache = guarded(&alone().await, Origin::default().at_most(3).queue(100).patience(Duration::from_secs(20)));
     let slow = Slow::new();
     let loads: Vec<_> = (0..20).map(|n| slow.load(&cache, format!("k{n}"))).collect();
     eventually("three are inside", async || slow.inside() == 3).await;
@@ -83,7 +83,7 @@ async fn no_more_loads_run_at_once_than_allowed_and_the_rest_wait_their_turn() {
 #[tokio::test]
 async fn a_load_beyond_the_queue_is_refused_at_once_and_told_what_to_change() {
     let tiered = alone().await;
-    let cache = guarded(&tiered, Origin::default().at_most(1).queue(1).patience(Duration::from_secs(60)));
+    let cache = guarded(&tiered, Origin::default().at_most(1).queue(1).patience(Duration::from_secs(20)));
     let slow = Slow::new();
     let first = slow.load(&cache, "a");
     eventually("it is inside", async || slow.inside() == 1).await;
@@ -119,7 +119,7 @@ async fn a_turn_is_waited_for_only_so_long() {
 async fn no_permit_is_lost_to_callers_that_leave_panics_and_deadlines() {
     let tiered = alone().await;
     let policy = Policy::minutes(5).hard_timeout(Duration::from_millis(200));
-    let origin = Origin::default().at_most(2).queue(50).patience(Duration::from_secs(60));
+    let origin = Origin::default().at_most(2).queue(50);
     let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).origin(origin).build().unwrap();
     for round in 0..5 {
         let slow = Slow::new();

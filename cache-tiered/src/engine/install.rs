@@ -172,5 +172,5 @@ impl Engine {
 
 /// Whether an entry is for near stores: small enough, and its loader did not say otherwise.
 pub(super) fn fits_near(at: &Where, entry: &Entry, policy: &Policy) -> bool {
-    entry.weight(at.near.len()) <= policy.near_max && entry.header().flags & flag::FAR_ONLY == 0
+    policy.keeps_near(entry.weight(at.near.len())) && entry.header().flags & flag::FAR_ONLY == 0
 }

@@ -44,6 +44,7 @@ use tokio::task::JoinSet;
 
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
+use crate::policy::Around;
 use crate::sync::Mutex;
 
 pub(crate) use self::batch::{FarNames, Payloads, join_all};
@@ -136,6 +137,15 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn line(&self, at: &Where) -> &LineState {
         &self.lines[at.line]
+    }
+
+    /// What a policy has to agree with.
+    pub(crate) fn around(&self) -> Around {
+        Around {
+            max_ttl: self.options.max_ttl,
+            near_cap: self.options.incoherent,
+            near_budget: self.near.as_ref().map(|near| near.budget()),
+        }
     }
 
     /// How many invalidations wait to be acknowledged.

@@ -31,6 +31,9 @@ impl Gates {
     }
 }
 
+/// The longest that a load waits for its turn, unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What stands before every call of a space's loader.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -56,6 +59,11 @@ impl Gate {
         let permits = options.at_most.map(|most| (most, Arc::new(Semaphore::new(most))));
         let breaker = options.breaker.map(|breaker| Mutex::new(RateBreaker::new(breaker)));
         Self { options, permits, waiting: AtomicUsize::new(0), breaker, took: AtomicU64::new(0) }
+    }
+
+    /// What it was asked for.
+    pub(crate) const fn options(&self) -> &Origin {
+        &self.options
     }
 
     /// Waits for a turn. The load is to be over by `due`: one that is dropped later was late.
@@ -95,10 +103,10 @@ impl Gate {
             );
             return Err(self.overloaded(text, ahead, most));
         }
-        match tokio::time::timeout(self.options.patience, Arc::clone(permits).acquire_owned()).await {
+        let patience = self.options.patience.unwrap_or(PATIENCE);
+        match tokio::time::timeout(patience, Arc::clone(permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => {
-                let patience = self.options.patience;
                 let text = format!(
                     "none of {most} loads ended within {patience:?}; raise the origin's at_most or patience, or come back"
                 );

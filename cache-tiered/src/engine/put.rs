@@ -101,7 +101,8 @@ impl Engine {
         Applied { n: self.number(), stored: true, removed: 0 }
     }
 
-    /// The ttl that a value gets, jitter applied.
+    /// The ttl that a value gets, jitter applied. A longer one of its own is cut to the namespace's: beyond that the tags'
+    /// generations are forgotten.
     pub(crate) fn ttl_of(&self, produced: &Produced, policy: &Policy) -> Duration {
         let negative = produced.payload.is_none();
         let ttl = produced.ttl.unwrap_or(if negative { policy.negative_ttl } else { policy.ttl });

@@ -6,6 +6,18 @@ use cache_core::{Error, ErrorKind, MAX_TTL};
 
 use super::{Policy, Refresh};
 
+/// What a policy has to agree with: the tiers of its cache. What is for a tier that isn't there is no mistake: a program
+/// may leave tiers out and stay as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Around {
+    /// The longest ttl of the namespace.
+    pub(crate) max_ttl: Duration,
+    /// The longest near ttl, where nothing is heard of changes.
+    pub(crate) near_cap: Option<Duration>,
+    /// The bytes that the near store holds.
+    pub(crate) near_budget: Option<u64>,
+}
+
 impl Policy {
     /// Every mistake in it, as sentences.
     pub(crate) fn mistakes(&self) -> Vec<String> {
@@ -35,13 +47,16 @@ impl Policy {
             spans.extend([("the shortest backoff", backoff.least), ("the longest backoff", backoff.most)]);
         }
         for (name, span) in spans {
-            if span.is_zero() || span > MAX_TTL {
-                found.push(format!("{name} is {span:?}; it must be over zero and at most ten years"));
+            // a store counts in them, and a shorter time would be lengthened
+            if span < Duration::from_millis(1) || span > MAX_TTL {
+                found.push(format!("{name} is {span:?}; it must be at least a millisecond and at most ten years"));
             }
         }
         if let Some(near) = self.near_ttl {
             if near.is_zero() {
                 found.push("near_ttl is zero; leave the near tier out instead".to_owned());
+            } else if near < Duration::from_millis(1) {
+                found.push(format!("near_ttl is {near:?}; a millisecond is the least"));
             }
             if near > self.ttl {
                 found.push(format!("near_ttl {near:?} is longer than ttl {:?}", self.ttl));
@@ -90,9 +105,17 @@ impl Policy {
         }
     }
 
-    /// As [`mistakes`](Self::mistakes), for a namespace whose values live for `max_ttl` at most.
-    pub(crate) fn mistakes_under(&self, max_ttl: Duration) -> Vec<String> {
+    /// As [`mistakes`](Self::mistakes), for the tiers that it is for.
+    pub(crate) fn mistakes_among(&self, around: Around) -> Vec<String> {
+        let Around { max_ttl, near_cap, near_budget } = around;
         let mut found = self.mistakes();
+        if let Some((near, cap)) = self.near_ttl.zip(near_cap).filter(|(near, cap)| near > cap) {
+            found
+                .push(format!("near_ttl {near:?} is longer than {cap:?}, the cap that incoherent was given; lower it"));
+        }
+        if let Some((most, budget)) = self.near_max.zip(near_budget).filter(|(most, budget)| most > budget) {
+            found.push(format!("near_max is {most} bytes, and the whole near store holds {budget}; lower it"));
+        }
         if self.ttl > max_ttl || self.negative_ttl > max_ttl {
             found.push(format!("a ttl is longer than {max_ttl:?}, the namespace's max_ttl; raise it in every process"));
         } else if self.ttl.saturating_add(self.grace()) > max_ttl {

@@ -10,7 +10,7 @@ mod recipes;
 use std::time::Duration;
 
 pub(crate) use breaker::Breaker;
-pub(crate) use check::all_mistakes;
+pub(crate) use check::{Around, all_mistakes};
 pub(crate) use decide::{Life, Verdict};
 pub use options::{Backoff, FailSafe, Refresh, Sliding, Timeouts};
 pub(crate) use rate_breaker::{Fate, Pass, RateBreaker};
@@ -44,8 +44,9 @@ pub struct Policy {
     /// The share of a ttl by which it is shortened at random, so that entries filled together don't expire together.
     /// It never lengthens. Default 0.1.
     pub jitter: f64,
-    /// The largest entry, in bytes of key, value and bookkeeping, that the near tier keeps. Default 1 MiB.
-    pub near_max: u64,
+    /// The largest entry, in bytes of key, value and bookkeeping, that the near tier keeps. Default: 1 MiB, or what the
+    /// near tier's budget holds.
+    pub near_max: Option<u64>,
     /// Values kept past their ttl as a fallback. Default: none.
     pub fail_safe: Option<FailSafe>,
     /// How long loads may take.
@@ -65,7 +66,7 @@ impl Default for Policy {
             near_ttl: None,
             negative_ttl: Duration::from_secs(30),
             jitter: 0.1,
-            near_max: 1 << 20,
+            near_max: None,
             fail_safe: None,
             timeouts: Timeouts::default(),
             refresh: None,
@@ -103,7 +104,8 @@ impl Policy {
         self
     }
 
-    /// With a shorter life in the near tier.
+    /// With a shorter life in the near tier. No longer than the ttl, nor than the cap of an
+    /// [`incoherent`](crate::TieredBuilder::incoherent) far store.
     pub const fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
         self
@@ -121,9 +123,9 @@ impl Policy {
         self
     }
 
-    /// With entries over `bytes` kept in the far tier only.
+    /// With entries over `bytes` kept in the far tier only. No more than the near tier's budget.
     pub const fn near_max(mut self, bytes: u64) -> Self {
-        self.near_max = bytes;
+        self.near_max = Some(bytes);
         self
     }
 
@@ -166,7 +168,15 @@ impl Policy {
     }
 }
 
+/// The largest near entry, unless told otherwise.
+pub(crate) const NEAR_MAX: u64 = 1 << 20;
+
 impl Policy {
+    /// Whether the near tier is to keep an entry of this weight.
+    pub(crate) fn keeps_near(&self, weight: u64) -> bool {
+        weight <= self.near_max.unwrap_or(NEAR_MAX)
+    }
+
     /// `ttl`, shortened at random.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
         ttl.mul_f64(1.0 - self.jitter * fastrand::f64()).max(Duration::from_millis(1))

@@ -140,9 +140,36 @@ fn contradictions_are_refused_one_by_one() {
         assert!(found.contains(part), "{part} in:\n{found}");
     }
     assert_eq!(ok().fail_safe(SECOND).mistakes(), Vec::<String>::new(), "a short span cuts the throttle");
+    for (policy, part) in [
+        (ok().ttl(SECOND / 2000), "ttl is 500µs; it must be at least a millisecond"),
+        (ok().negative(SECOND / 2000), "negative_ttl is 500µs"),
+        (ok().near_ttl(SECOND / 2000), "near_ttl is 500µs"),
+    ] {
+        let found = policy.mistakes().join("\n");
+        assert!(found.contains(part), "{part} in:\n{found}");
+    }
+}
+
+/// The tiers that a policy is for.
+fn among() -> Around {
+    Around { max_ttl: 1000 * SECOND, near_cap: None, near_budget: None }
+}
+
+#[test]
+fn what_contradicts_the_tiers_is_told_with_the_other_mistakes() {
+    let ok = || Policy::seconds(100);
     let long = ok().fail_safe(100 * SECOND);
-    assert!(long.mistakes_under(150 * SECOND)[0].contains("ttl and fail_safe together"));
-    assert!(long.mistakes_under(200 * SECOND).is_empty());
+    assert!(long.mistakes_among(Around { max_ttl: 150 * SECOND, ..among() })[0].contains("ttl and fail_safe together"));
+    assert!(long.mistakes_among(Around { max_ttl: 200 * SECOND, ..among() }).is_empty());
+    let capped = Around { near_cap: Some(SECOND), ..among() };
+    assert!(ok().near_ttl(2 * SECOND).mistakes_among(capped)[0].contains("near_ttl 2s is longer than 1s, the cap"));
+    assert!(ok().near_ttl(SECOND).mistakes_among(capped).is_empty());
+    assert!(ok().mistakes_among(capped).is_empty(), "the cap is for those that say nothing");
+    let small = Around { near_budget: Some(1000), ..among() };
+    assert!(ok().near_max(1001).mistakes_among(small)[0].contains("near_max is 1001 bytes"));
+    assert!(ok().near_max(1000).mistakes_among(small).is_empty() && ok().mistakes_among(small).is_empty());
+    let all = Around { near_cap: Some(SECOND), near_budget: Some(1000), max_ttl: SECOND };
+    assert_eq!(ok().near_ttl(2 * SECOND).near_max(1001).jitter(2.0).mistakes_among(all).len(), 4);
 }
 
 #[test]
@@ -156,7 +183,7 @@ fn the_recipes_have_no_mistakes() {
         ("metadata", Policy::metadata(), 3600),
         ("playback", Policy::playback(), 1800),
     ] {
-        assert_eq!(policy.mistakes_under(week), Vec::<String>::new(), "{name}");
+        assert_eq!(policy.mistakes_among(Around { max_ttl: week, ..among() }), Vec::<String>::new(), "{name}");
         assert_eq!(policy.ttl, Duration::from_secs(ttl), "{name}");
     }
 }

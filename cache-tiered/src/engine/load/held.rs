@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{Claim, Result, Stamp};
+use bytes::Bytes;
+use cache_core::envelope::flag;
+use cache_core::{Claim, Frame, Header, Result, Stamp, State, Tags};
 
 use crate::engine::batch::join_all;
 use crate::engine::pauses::Why;
@@ -36,7 +38,7 @@ impl Held {
     }
 
     /// As [`new`](Self::new), for the right to refresh the key whose right stands under `at.far`. After a refresh that
-    /// failed nobody has it until the pause is over: one try of the origin in that time, by all processes together.
+    /// failed nobody is granted it until the pause is over: one try of the origin in that time, by all processes together.
     pub(crate) const fn to_refresh(engine: Arc<Engine>, at: Where, token: Stamp) -> Self {
         Self { engine, at, token, filled: false, what: What::Refresh }
     }
@@ -71,12 +73,28 @@ impl Held {
             match (rest, self.what) {
                 (None, _) => leases.release(&self.at.far, self.token, channel).await,
                 (Some(left), What::Key) => leases.rest(&self.at.far, self.token, left, channel).await,
-                // there is no value under it that could rest
-                (Some(left), What::Refresh) => leases.renew(&self.at.far, self.token, left).await,
+                // there is no value under it that could rest: that there is nothing to do stands there instead
+                (Some(left), What::Refresh) => {
+                    leases.fill(&self.at.far, self.token, self.nothing(left), left, channel).await
+                }
             }
         };
         // a lease that can't be given back runs out by itself
         let _: Result<bool> = far.call(&self.engine.clock, &self.engine.counters, call).await;
+    }
+
+    /// A frame without a value, for `span` from now.
+    fn nothing(&self, span: Duration) -> Bytes {
+        let now = self.engine.time.ms(&self.engine.clock, self.engine.clock.now());
+        let header = Header {
+            state: State::Negative,
+            flags: flag::NEGATIVE,
+            stamp: self.token,
+            soft_exp: now.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+            created: now,
+            ..Header::value()
+        };
+        Frame { header, tags: Tags::default(), payload: Bytes::new() }.to_bytes(&self.at.far)
     }
 
     /// Gives many back, in one round a line.
