@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// let origin = Origin::default().at_most(64).queue(256).breaker(OriginBreaker::default());
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 #[must_use]
 pub struct Origin {
@@ -25,12 +25,6 @@ pub struct Origin {
     pub patience: Option<Duration>,
     /// Gives an origin that fails a pause. Default: none.
     pub breaker: Option<OriginBreaker>,
-}
-
-impl Default for Origin {
-    fn default() -> Self {
-        Self { at_most: None, queue: None, patience: None, breaker: None }
-    }
 }
 
 impl Origin {
