@@ -94,8 +94,8 @@ impl TieredBuilder {
     /// The longest ttl that caches of this namespace may use; the same in every process. Tag generations are kept for two
     /// such periods. Default 7 days.
     ///
-    /// A policy with a longer ttl is refused, and so is a longer ttl of a value that is stored or made by an update. What a
-    /// loader says is cut to it, and so is the ttl of plain bytes: an earlier end is always right, and the value is there.
+    /// A policy with a longer ttl is refused. The ttl of a single value, typed or plain bytes, is cut to it: an earlier end is
+    /// always right, and the value is there.
     pub fn max_ttl(mut self, ttl: Duration) -> Self {
         self.options.max_ttl = ttl;
         self

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::{Change, Entry, Error, ErrorKind, Result};
 
 use crate::engine::{Where, Wish, refused};
-use crate::loaded::{Loaded, Produced};
+use crate::loaded::Loaded;
 use crate::write_guard::WriteGuard;
 use crate::{Cache, CacheKey, Update};
 
@@ -30,8 +30,7 @@ where
     /// As [`set`](Self::set) with a ttl, tags and a row version of its own.
     ///
     /// # Errors
-    /// As [`set`](Self::set); `Invalid` for what is [`unstored`](Loaded::unstored), and for a ttl over the namespace's
-    /// [`max_ttl`](crate::TieredBuilder::max_ttl).
+    /// As [`set`](Self::set); `Invalid` for what is [`unstored`](Loaded::unstored).
     pub async fn store(&self, key: &K, loaded: Loaded<V>) -> Result<()> {
         let at = self.engine().place(&self.text(key)?)?;
         if !loaded.store {
@@ -39,7 +38,9 @@ where
             return Err(Error::new(ErrorKind::Invalid, text).with_operation("set"));
         }
         let produced = self.reader.encode(loaded)?;
-        self.check_own_ttl(&produced)?;
+        if let Some(ttl) = produced.ttl {
+            cache_core::check_ttl(ttl)?;
+        }
         let stored = self.engine().put_behind(at, produced, &self.space).await?;
         if stored { Ok(()) } else { Err(refused("set")) }
     }
@@ -178,7 +179,9 @@ where
             let (wish, then) = match f(old.clone()) {
                 Update::Store(loaded) if loaded.store => {
                     let produced = self.reader.encode(loaded)?;
-                    self.check_own_ttl(&produced)?;
+                    if let Some(ttl) = produced.ttl {
+                        cache_core::check_ttl(ttl)?;
+                    }
                     let value = produced.decoded.clone().and_then(|value| value.downcast::<V>().ok());
                     (Wish::Store(produced), value)
                 }
@@ -190,20 +193,6 @@ where
         };
         self.engine().update(&at, &self.space, &mut step).await?;
         Ok(stands)
-    }
-
-    /// Refuses a ttl that somebody chose for a value that he has in hand and that can't be kept so long.
-    fn check_own_ttl(&self, produced: &Produced) -> Result<()> {
-        let Some(ttl) = produced.ttl else { return Ok(()) };
-        cache_core::check_ttl(ttl)?;
-        let most = self.engine().options.max_ttl;
-        if ttl > most {
-            let text = format!(
-                "the value's ttl is {ttl:?}, and the namespace's max_ttl {most:?}; raise that in every process"
-            );
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-        Ok(())
     }
 
     fn places(&self, keys: &[&K]) -> Result<Vec<Where>> {

@@ -65,9 +65,9 @@ impl<V> Loaded<V> {
         Self::new(None)
     }
 
-    /// With a ttl of its own instead of the policy's. A loader's that is over the namespace's
-    /// [`max_ttl`](crate::TieredBuilder::max_ttl) is cut to it, and zero is [`unstored`](Self::unstored); what is not loaded
-    /// but stored is refused with either.
+    /// With a ttl of its own instead of the policy's. One over the namespace's
+    /// [`max_ttl`](crate::TieredBuilder::max_ttl) is cut to it. Zero from a loader is [`unstored`](Self::unstored); what is
+    /// not loaded but stored is refused with it.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -132,6 +132,13 @@ pub(crate) struct Produced {
     pub(crate) noted: bool,
     /// Whether near stores are not to keep it.
     pub(crate) far_only: bool,
+}
+
+impl Produced {
+    /// Whether it is for anybody but the callers of its load.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.store && self.ttl != Some(Duration::ZERO)
+    }
 }
 
 impl fmt::Debug for Produced {

@@ -96,7 +96,7 @@ async fn a_near_store_without_room_is_refused() {
 
 /// Beyond the namespace's longest ttl the tags' generations are forgotten, and with them what was invalidated.
 #[tokio::test]
-async fn a_loaders_ttl_is_cut_to_the_namespaces() {
+async fn a_values_own_ttl_is_cut_to_the_namespaces_whichever_way_it_comes() {
     let far = Memory::new();
     let long = || Ok::<_, std::io::Error>(Loaded::value("v".to_owned()).ttl(MAX * 10));
     for with_far in [true, false] {
@@ -110,32 +110,18 @@ async fn a_loaders_ttl_is_cut_to_the_namespaces() {
         };
         cache.load_many_with(&["two", "three"], many).await;
         tiered.set("plain", Bytes::from_static(b"v"), MAX * 10).await.unwrap();
-        for key in ["one", "two", "three"] {
+        cache.store("four", long().unwrap()).await.unwrap();
+        cache.update("five", |_| Update::Store(long().unwrap())).await.unwrap();
+        for key in ["one", "two", "three", "four", "five"] {
             let left = cache.time_left(key).await.unwrap().expect("it is kept");
             assert!(left <= MAX && left > MAX / 2, "{key}: {left:?}");
         }
     }
-    for key in ["k:names:one", "k:names:two", "k::plain"].map(|key| format!("strata:{key}")) {
+    for key in
+        ["k:names:one", "k:names:two", "k:names:four", "k:names:five", "k::plain"].map(|key| format!("strata:{key}"))
+    {
         let bytes = far.get(&key).await.unwrap().unwrap_or_else(|| panic!("{key} is there"));
         let header = Frame::parse(&key, &bytes).unwrap().header;
         assert!(header.soft_exp - header.created <= 60_000, "{key}");
     }
-}
-
-#[tokio::test]
-async fn a_longer_ttl_of_what_is_stored_is_refused() {
-    let tiered =
-        Tiered::builder().near(LocalMemory::new(1 << 20)).far(Memory::new()).max_ttl(MAX).build().await.unwrap();
-    let cache = built(&tiered, Policy::from(MAX), None).unwrap();
-    let value = |ttl| Loaded::value("v".to_owned()).ttl(ttl);
-    cache.store("k", value(MAX)).await.unwrap();
-    let refused = [
-        cache.store("k", value(MAX + Duration::from_millis(1))).await.unwrap_err(),
-        cache.update("k", |_| Update::Store(value(MAX * 2))).await.unwrap_err(),
-    ];
-    for error in refused {
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-        assert!(error.message().contains("max_ttl 60s"), "{error}");
-    }
-    assert!(cache.get("k").await.unwrap().is_some(), "what was there stays");
 }

@@ -92,7 +92,9 @@ async fn what_is_not_to_be_stored_is_stored_nowhere() {
 
 #[tokio::test]
 async fn what_is_not_to_be_stored_replaces_nothing_in_a_refresh() {
-    for with_far in [true, false] {
+    // for no time is not at all
+    let zero = || Loaded::value("passing".to_owned()).ttl(std::time::Duration::ZERO);
+    for (with_far, passing) in [true, false].into_iter().flat_map(|far| [(far, marked as fn() -> _), (far, zero)]) {
         let memory = Memory::new();
         let near = Tiered::builder().near(LocalMemory::new(1 << 20));
         let tiered = if with_far { near.far(memory.clone()) } else { near }.build().await.unwrap();
@@ -102,7 +104,7 @@ async fn what_is_not_to_be_stored_replaces_nothing_in_a_refresh() {
         cache.load_with("k", first).await.unwrap();
         let loads = tiered.metrics().get(cache_core::observe::Metric::Load);
         let refreshed = async || {
-            let answer = cache.load_with("k", || ready(io::Result::Ok(marked()))).await.unwrap();
+            let answer = cache.load_with("k", move || ready(io::Result::Ok(passing()))).await.unwrap();
             assert_eq!(answer.value.unwrap().as_str(), "first");
             tiered.metrics().get(cache_core::observe::Metric::Load) > loads && tiered.under_way() == 0
         };

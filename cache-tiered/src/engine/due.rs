@@ -136,7 +136,7 @@ impl LoadTask {
             }
             let s0 = engine.s0();
             let (produced, took) = self.produce_over(loader, Some(Arc::clone(old))).await?;
-            return Ok(produced.store.then(|| self.loaded_alone((produced, took), s0)));
+            return Ok(produced.is_stored().then(|| self.loaded_alone((produced, took), s0)));
         };
         // somebody may have been faster; a far store that can't tell is no reason to load early
         let Ok(head) = far.call(&engine.clock, &engine.counters, far.leases().peek(&self.at.far)).await else {
@@ -155,7 +155,7 @@ impl LoadTask {
         let s0 = engine.s0();
         let load = self.renewing(far, &alone, self.produce_over(loader, Some(Arc::clone(old))));
         let loaded = load.await.inspect_err(|error| self.failed(error))?;
-        if !loaded.0.store {
+        if !loaded.0.is_stored() {
             return Ok(None);
         }
         let (entry, packed) = self.packed(far, Stamp::random(), loaded, s0);

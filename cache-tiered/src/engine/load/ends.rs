@@ -173,10 +173,10 @@ impl LoadTask {
             frame.header.flags |= flag::REFRESHED;
         }
         let entry = engine.near_entry(frame.clone(), &self.space.policy, engine.clock.now(), ttl);
+        let store = produced.is_stored();
         if let Some(decoded) = produced.decoded {
             entry.remember(decoded);
         }
-        let store = produced.store && produced.ttl != Some(Duration::ZERO);
         ((Arc::new(entry), store), frame, ttl)
     }
 }
