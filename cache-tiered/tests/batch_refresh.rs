@@ -13,7 +13,7 @@ use cache_core::{Memory, codec::Raw};
 use cache_tiered::{Backoff, Cache, Freshness, Loaded, Policy, Tiered};
 use tokio::time::timeout;
 
-use common::batch::{Calls, Gate, chaos, texts, values};
+use common::batch::{Calls, Gate, chaos, slow_chaos, texts, values};
 use common::{BOUND, alone, eventually, node, ok};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -270,4 +270,84 @@ async fn a_late_batch_keeps_its_caller_for_one_soft_timeout_and_not_for_one_a_ke
     assert_eq!(far.calls(Op::LeaseMany), asked + 1);
     assert!(!over.load(Ordering::SeqCst));
     tiered.close().await;
+}
+
+/// Values past their time, and how long a caller waits where there is one to serve.
+async fn past_their_time(tiered: &Tiered, keys: &[String], soft: Duration) -> Cache<String> {
+    let policy = Policy::minutes(5).ttl(Duration::from_millis(40)).jitter(0.0);
+    let policy = policy.fail_safe(Duration::from_secs(600)).soft_timeout(soft);
+    let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).build().unwrap();
+    assert!(cache.get_many_or_load(keys, Calls::default().loader()).await.iter().all(Result::is_ok));
+    let texts: Vec<&str> = keys.iter().map(String::as_str).collect();
+    eventually("their time is over", async || cache.get_many(&texts).await.iter().all(|v| matches!(v, Ok(None)))).await;
+    cache
+}
+
+/// As a single call does: the far store's deadline is not the caller's.
+#[tokio::test]
+async fn a_slow_far_store_does_not_hold_a_batch_whose_keys_all_have_a_fallback() {
+    let soft = Duration::from_millis(100);
+    let memory = Memory::new();
+    let (far, tiered) = slow_chaos(&memory).await;
+    let cache = past_their_time(&tiered, &texts(0, 5), soft).await;
+    far.slow(Duration::from_secs(3));
+    let calls = Calls::default();
+    let begun = Instant::now();
+    let found = cache.get_many_or_load(&texts(0, 5), calls.loader()).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(values(&found), texts(0, 5).iter().map(|key| Some(format!("v:{key}"))).collect::<Vec<_>>());
+    assert!(calls.all().is_empty() && tiered.in_flight() == 5, "the load goes on in the background");
+    far.slow(Duration::ZERO);
+    eventually("and ends", async || tiered.in_flight() == 0).await;
+    assert_eq!(calls.all(), [texts(0, 5)]);
+}
+
+/// What has a fallback is served it, and who has none keeps the call; the far store's time counts, once.
+#[tokio::test]
+async fn in_a_late_batch_keys_without_a_fallback_are_waited_for() {
+    let soft = Duration::from_millis(300);
+    let memory = Memory::new();
+    let (far, tiered) = slow_chaos(&memory).await;
+    let cache = past_their_time(&tiered, &texts(0, 3), soft).await;
+    // most of the soft timeout goes into asking the far store: what is left is for the load
+    far.slow(soft * 2 / 3);
+    let gate = Gate::default();
+    let begun = Instant::now();
+    let stale = cache.load_many_with(&texts(0, 3), single(&gate, "new")).await;
+    let took = begun.elapsed();
+    assert!(stale.iter().all(|found| matches!(found.as_ref().unwrap().freshness, Freshness::Stale(_))));
+    assert!(took >= soft && took < soft * 5 / 3, "{took:?} for a soft timeout of {soft:?}");
+    far.slow(Duration::ZERO);
+    let both = [texts(0, 3), texts(7, 8)].concat();
+    let call = tokio::spawn({
+        let (cache, load) = (cache.clone(), single(&gate, "new"));
+        async move { cache.load_many_with(&both, load).await }
+    });
+    eventually("the missing one is loaded", async || gate.calls.keys().contains(&texts(7, 8)[0])).await;
+    tokio::time::sleep(soft * 2).await;
+    assert!(!call.is_finished(), "there is nothing to serve for one of them");
+    gate.go.notify_one();
+    gate.go.notify_one();
+    let found = timeout(LONG, call).await.unwrap().unwrap();
+    assert!(found.iter().all(|found| found.as_ref().is_ok_and(|answer| answer.value.is_some())));
+    assert_eq!(found[3].as_ref().unwrap().freshness, Freshness::Fresh);
+    tiered.close().await;
+}
+
+type Answers = io::Result<Vec<(String, io::Result<Loaded<String>>)>>;
+
+/// A loader that answers when it is let go.
+fn single(
+    gate: &Gate,
+    value: &'static str,
+) -> impl Fn(Vec<String>) -> std::pin::Pin<Box<dyn Future<Output = Answers> + Send>> + Send + Sync + 'static + use<> {
+    let gate = gate.clone();
+    move |keys| {
+        let gate = gate.clone();
+        Box::pin(async move {
+            gate.calls.note(&keys);
+            gate.go.notified().await;
+            Ok(keys.into_iter().map(|key| (key, Ok(Loaded::value(value.to_owned())))).collect())
+        })
+    }
 }

@@ -11,7 +11,7 @@ use cache_core::observe::Metric;
 use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, ErrorKind, Memory, codec::Raw};
 use cache_tiered::{Cache, Loaded, Policy};
-use common::batch::{Gate, answer, chaos, nothing_is_left};
+use common::batch::{Gate, answer, chaos, nothing_is_left, slow_chaos};
 use common::{alone, eventually, names, node, ok, soon};
 use tokio::sync::Notify;
 
@@ -294,4 +294,22 @@ async fn a_slow_far_store_does_not_hold_a_caller_that_has_a_fallback() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     far.slow(Duration::ZERO);
     eventually("the load goes on", async || cache.get("k").await.unwrap().is_some_and(|value| *value == "new")).await;
+}
+
+/// The soft timeout is for the call, not for each of the stores and origins that it asks.
+#[tokio::test]
+async fn the_time_that_a_far_store_takes_is_part_of_the_soft_timeout() {
+    let soft = Duration::from_millis(300);
+    let (far, tiered) = slow_chaos(&Memory::new()).await;
+    let policy =
+        Policy::from(Duration::from_millis(50)).jitter(0.0).fail_safe(Duration::from_secs(60)).soft_timeout(soft);
+    let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).build().unwrap();
+    cache.get_or_load("k", || ok("old")).await.unwrap();
+    eventually("past its time", async || cache.get("k").await.unwrap().is_none()).await;
+    far.slow(soft * 2 / 3);
+    let begun = Instant::now();
+    let hangs = || std::future::pending::<io::Result<String>>();
+    assert_eq!(*cache.get_or_load("k", hangs).await.unwrap(), "old");
+    assert!(begun.elapsed() < soft * 5 / 3, "{:?} for a soft timeout of {soft:?}", begun.elapsed());
+    tiered.close().await;
 }

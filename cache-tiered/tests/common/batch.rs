@@ -5,6 +5,7 @@ use std::future::{Future, Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cache_core::testkit::Chaos;
 use cache_core::{CacheService, Memory, memory::LocalMemory};
@@ -86,8 +87,17 @@ impl Gate {
 }
 
 pub(crate) async fn chaos(far: &Memory) -> (Chaos<Memory>, Tiered) {
+    chaos_within(far, BOUND).await
+}
+
+/// As [`chaos`], with a bound that slow beats don't exceed.
+pub(crate) async fn slow_chaos(far: &Memory) -> (Chaos<Memory>, Tiered) {
+    chaos_within(far, Duration::from_secs(60)).await
+}
+
+async fn chaos_within(far: &Memory, bound: Duration) -> (Chaos<Memory>, Tiered) {
     let far = Chaos::new(far.clone());
-    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND).build().await.unwrap();
+    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(bound).build().await.unwrap();
     (far, tiered)
 }
 

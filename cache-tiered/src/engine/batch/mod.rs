@@ -63,6 +63,8 @@ struct Batch<'a> {
     space: &'a Arc<Space>,
     keys: &'a [Arc<str>],
     loader: Option<&'a ManyLoader>,
+    /// When the call began: its patience is for all keys and all rounds together.
+    called: Instant,
     /// Only flights that began then or later are joined, and the near store is not asked.
     since: Option<Tick>,
     results: Vec<Option<Result<Option<Served>>>>,
@@ -127,7 +129,16 @@ impl<'a> Batch<'a> {
         loader: Option<&'a ManyLoader>,
     ) -> Self {
         let results = keys.iter().map(|_| None).collect();
-        Self { engine, space, keys, loader, since: None, results, missed: vec![false; keys.len()] }
+        Self {
+            engine,
+            space,
+            keys,
+            loader,
+            called: Instant::now(),
+            since: None,
+            results,
+            missed: vec![false; keys.len()],
+        }
     }
 
     async fn run(mut self) -> Results {
@@ -147,7 +158,7 @@ impl<'a> Batch<'a> {
             None => Vec::new(),
         };
         // all are waited for at once: who is late keeps no caller longer than one of them would
-        let (engine, space, may, since) = (self.engine, self.space, self.may_fall_back(), Instant::now());
+        let (engine, space, may, since) = (self.engine, self.space, self.may_fall_back(), self.called);
         for Boarded { index, at, lead } in led {
             self.results[index] = match engine.patient(&at, &lead.seat, space, may, since).await {
                 Err(fallback) => Some(Ok(Some(fallback))),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Found, Header, Result, State, Tick};
+use tokio::time::timeout_at;
 
 use super::super::Far;
+use super::super::pauses::Why;
 use super::super::read::ReadToLoad;
 use super::{Ask, Batch, Led, join_all};
 use crate::answer::Tier;
@@ -33,7 +35,8 @@ impl Batch<'_> {
         let mut lines: BTreeMap<usize, Vec<Led>> = BTreeMap::new();
         if self.engine.lines.len() == 1 && leads.iter().all(|led| led.ask == Ask::Read) {
             // as most batches are; nothing is moved
-            return self.read_lines(far, Some(leads).into_iter().filter(|leads| !leads.is_empty()), missing).await;
+            let lines = if leads.is_empty() { Vec::new() } else { vec![leads] };
+            return self.read_lines(far, lines, missing).await;
         }
         for led in leads {
             match led.ask {
@@ -42,12 +45,26 @@ impl Batch<'_> {
                 Ask::CutOff => missing.cut_off.push((led, Duration::ZERO)),
             }
         }
-        self.read_lines(far, lines.into_values(), missing).await
+        self.read_lines(far, lines.into_values().collect(), missing).await
     }
 
-    async fn read_lines(&mut self, far: &Far, lines: impl Iterator<Item = Vec<Led>>, mut missing: Missing) -> Missing {
-        let answers = join_all(lines.map(|leads| self.ask(far, leads))).await;
-        for (leads, sent, frames) in answers {
+    async fn read_lines(&mut self, far: &Far, lines: Vec<Vec<Led>>, mut missing: Missing) -> Missing {
+        let asking = join_all(lines.iter().map(|leads| self.ask(far, leads)));
+        let answers = match self.patience(&lines) {
+            None => asking.await,
+            Some((soft, throttle)) => match timeout_at(self.called + soft, asking).await {
+                Ok(answers) => answers,
+                // the flights' task asks again, beside the callers' fallbacks
+                Err(_) => {
+                    for led in lines.into_iter().flatten() {
+                        self.engine.pauses.rest(&led.at.near, self.engine.clock.now() + throttle, Why::Late);
+                        missing.leased.push((led, Duration::ZERO));
+                    }
+                    return missing;
+                }
+            },
+        };
+        for (leads, (sent, frames)) in lines.into_iter().zip(answers) {
             match frames {
                 Ok(frames) => {
                     let mut frames = frames.into_iter();
@@ -65,12 +82,21 @@ impl Batch<'_> {
         missing
     }
 
-    async fn ask(&self, far: &Far, leads: Vec<Led>) -> (Vec<Led>, Tick, Result<Vec<Option<Bytes>>>) {
+    /// How long the far store is waited for, counted from the call, if there is something near to serve for every key that
+    /// is asked for, and the throttle then. For one that has nothing the call has to wait in any case.
+    fn patience(&self, lines: &[Vec<Led>]) -> Option<(Duration, Duration)> {
+        let policy = &self.space.policy;
+        let (soft, fail_safe) = policy.timeouts.soft.zip(policy.fail_safe).filter(|_| self.may_fall_back())?;
+        let served = |led: &Led| self.engine.near_fallback(&led.at.near, self.space).is_some();
+        lines.iter().flatten().all(served).then_some((soft, fail_safe.throttle))
+    }
+
+    async fn ask(&self, far: &Far, leads: &[Led]) -> (Tick, Result<Vec<Option<Bytes>>>) {
         let engine = self.engine;
         let sent = engine.clock.now();
         let keys: Vec<&str> = leads.iter().map(|led| &*led.at.far).collect();
         let frames = far.call(&engine.clock, &engine.counters, far.leases().read_many(&keys)).await;
-        (leads, sent, frames)
+        (sent, frames)
     }
 
     async fn found(&mut self, led: Led, frame: Option<Bytes>, sent: Tick, missing: &mut Missing) {

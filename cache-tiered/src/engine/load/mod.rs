@@ -38,6 +38,8 @@ impl Engine {
         loader: Loader,
         wish: Consistency,
     ) -> Result<Served> {
+        // a caller's patience is for its whole call
+        let called = Instant::now();
         let mut since = None;
         if wish != Consistency::Local {
             since = Some(self.clock.now());
@@ -78,7 +80,7 @@ impl Engine {
                 }
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
-                    match self.patient(&at, &seat, space, may_fall_back, Instant::now()).await {
+                    match self.patient(&at, &seat, space, may_fall_back, called).await {
                         Err(fallback) => Outcome::Done(Some(fallback)),
                         Ok(outcome) => {
                             let outcome = self.accept(&at, &seat, outcome);
@@ -97,7 +99,7 @@ impl Engine {
                     let Some(loader) = loader.take() else {
                         return Err(Error::new(ErrorKind::Loader, "the load was cancelled"));
                     };
-                    let call = Call { space, far_works: footing == Footing::Trusted, missed, may_fall_back };
+                    let call = Call { space, far_works: footing == Footing::Trusted, missed, may_fall_back, called };
                     self.lead(&at, lead, &call, loader, suspect).await
                 }
             };
@@ -128,13 +130,14 @@ impl Engine {
         space: &Space,
         suspect: Option<Arc<Entry>>,
         may_fall_back: bool,
+        called: Instant,
     ) -> Option<Result<ReadToLoad>> {
         let read = self.read_to_load(at, flight, space, suspect);
         let patience = space.policy.timeouts.soft.zip(space.policy.fail_safe).filter(|_| may_fall_back);
         let Some((soft, fail_safe)) = patience.filter(|_| self.near_fallback(&at.near, space).is_some()) else {
             return Some(read.await);
         };
-        let read = tokio::time::timeout(soft, read).await.ok();
+        let read = tokio::time::timeout_at(called + soft, read).await.ok();
         if read.is_none() {
             self.pauses.rest(&at.near, self.clock.now() + fail_safe.throttle, Why::Late);
         }
@@ -150,12 +153,12 @@ impl Engine {
         loader: Loader,
         suspect: Option<Arc<Entry>>,
     ) -> Outcome {
-        let Call { space, far_works, missed, may_fall_back } = *call;
+        let Call { space, far_works, missed, may_fall_back, called } = *call;
         let flight = Arc::clone(lead.flight());
         let mut far_works = far_works && self.far.is_some();
         let mut rest = Duration::ZERO;
         if far_works && !missed {
-            match self.read_patiently(at, &flight, space, suspect, may_fall_back).await {
+            match self.read_patiently(at, &flight, space, suspect, may_fall_back, called).await {
                 // the flight's task asks again, beside the caller's fallback
                 None => {}
                 Some(Ok(ReadToLoad::Found(entry, tier))) => {
@@ -182,7 +185,7 @@ impl Engine {
         let handle = tokio::spawn(within::within(&flight, task.run(loader, far_works)));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
-        match self.patient(at, &lead.seat, space, may_fall_back, Instant::now()).await {
+        match self.patient(at, &lead.seat, space, may_fall_back, called).await {
             Err(fallback) => Outcome::Done(Some(fallback)),
             Ok(outcome) => self.or_fallback(at, &flight, space, may_fall_back, outcome),
         }
@@ -196,4 +199,6 @@ struct Call<'a> {
     /// Whether the far store has just said that it does not hold the key.
     missed: bool,
     may_fall_back: bool,
+    /// When the call began.
+    called: Instant,
 }
