@@ -1,5 +1,5 @@
 use cache_core::envelope::flag;
-use cache_core::{Bus, BusEvent, Line, Message, Reply, Tags};
+use cache_core::{Bus, BusEvent, Change, Line, Message, NodeId, Reply, Tags};
 use redis::AsyncCommands;
 
 use super::*;
@@ -326,5 +326,37 @@ async fn with_full_memory_leases_are_given_back_but_nothing_is_stored() {
             State::Lease => assert_eq!(get(&redis).await, None),
             _ => assert_eq!(parsed(get(&redis).await).header.stamp, Stamp::NONE),
         }
+    }
+}
+
+/// A ttl of 0 removes a key, and what is then written in place is a new one, without ttl and without head.
+#[tokio::test]
+async fn a_frame_that_is_changed_in_its_last_millisecond_keeps_a_ttl() {
+    let (_server, redis) = up().await;
+    let soften = Change::Soften { grace: HOUR };
+    let line = Line { seq: "{ns}:seq".into(), channel: CH.into(), tags: "{ns}:tags:".into() };
+    for round in 0..60 {
+        let stale = frame(&redis, State::Value, OTHER, Some(-1)).await;
+        let () = redis.raw().pset_ex(K, &stale[..], 4).await.unwrap();
+        // without a pause, until it is gone: one of these meets its last millisecond
+        let mut token = 0;
+        while get(&redis).await.is_some_and(|bytes| bytes.len() >= HEADER) && token < 1000 {
+            token += 1;
+            match round % 3 {
+                0 => drop(redis.lease(K, Stamp(token), Duration::from_millis(1)).await.unwrap()),
+                1 => {
+                    redis.lease(K, MINE, SPAN).await.unwrap();
+                    redis.renew(K, MINE, SPAN).await.unwrap();
+                    redis.release(K, MINE, CH).await.unwrap();
+                }
+                _ => drop(redis.change(&line, NodeId(1), &[K], soften.clone()).await.unwrap()),
+            }
+            let ttl: i64 = redis::cmd("PTTL").arg(K).query_async(&mut redis.raw()).await.unwrap();
+            assert_ne!(ttl, -1, "round {round}: {:?}", get(&redis).await);
+            if ttl > 100 {
+                break;
+            }
+        }
+        let () = redis.raw().del(K).await.unwrap();
     }
 }

@@ -5,7 +5,8 @@ for i=2,#KEYS do
   local h=value(k)
   if h then
     local p,g=redis.call('PTTL',k),tonumber(ARGV[4])
-    if p>=0 and p<g then g=p end
+    -- never 0: it would remove the key, and SETRANGE make one without a ttl
+    if p>=0 and p<g then g=math.max(p,1) end
     redis.call('PEXPIRE',k,string.format('%.0f',g))
     local r=redis.pcall('SETRANGE',k,2,bare(h))
     if type(r)=='table' and r.err then redis.call('DEL',k) end

@@ -180,7 +180,14 @@ impl LoadTask {
         let lease = far.leases().lease(held.claim().key, held.token, engine.options.lease);
         match far.call(&engine.clock, &engine.counters, lease).await {
             Ok(cache_core::Lease::Granted) => Some(held),
-            Ok(_) => {
+            Ok(answer) => {
+                if let cache_core::Lease::Found(found) = answer
+                    && Header::parse(&found.frame).is_err()
+                {
+                    // none of ours; in its place there could never be a right again
+                    let discard = far.leases().discard(held.claim().key, &found.frame);
+                    let _ = far.call(&engine.clock, &engine.counters, discard).await;
+                }
                 held.over();
                 None
             }

@@ -83,14 +83,15 @@ impl Held {
         let _: Result<bool> = far.call(&self.engine.clock, &self.engine.counters, call).await;
     }
 
-    /// A frame without a value, for `span` from now.
+    /// A frame without a value, to stand for `span`.
     fn nothing(&self, span: Duration) -> Bytes {
         let now = self.engine.time.ms(&self.engine.clock, self.engine.clock.now());
         let header = Header {
             state: State::Negative,
             flags: flag::NEGATIVE,
             stamp: self.token,
-            soft_exp: now.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+            // longer than it is there: nobody takes it over
+            soft_exp: now.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).saturating_add(60_000),
             created: now,
             ..Header::value()
         };
