@@ -1,17 +1,19 @@
 //! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
 //!
-//! `floors batch` prints the batches alone. `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for
+//! `floors batch` prints the batches alone, `floors tasks` the reads of many tasks. `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for
 //! an instruction counter; so do `floors many floor N`, `floors many strata N` and, with a near store that keeps nothing,
-//! `floors many sieve N` with N reads of 100 keys from a far store that is no network away.
+//! `floors many sieve N` with N reads of 100 keys from a far store that is no network away; and `floors gets WHO N` with N
+//! single reads over 64 tasks, WHO being bare, redis, tiered or typed.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cache_redis::testkit::Server;
 use cache_strata::core::Entry;
 use cache_strata::memory::Memory;
-use cache_strata::{CacheService, LocalStore, Tiered};
+use cache_strata::{Cache, CacheService, LocalStore, Redis, Tiered};
 use futures_util::FutureExt;
 use strata_benches::{Product, bare_moka, bare_redis, keys, products, redis, runtime, server, tiered};
 
@@ -21,7 +23,14 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["hits", what, n] => hits(what, n.parse().expect("a number of hits")),
+        ["gets", what, n] => {
+            Readers::new().rate(what, 64, n.parse().expect("a number of reads"));
+        }
         ["many", what, n] => many(what, n.parse().expect("a number of batches")),
+        ["tasks"] => {
+            head();
+            tasks();
+        }
         ["batch"] => {
             head();
             batches();
@@ -133,6 +142,7 @@ fn figures() {
     head();
     near();
     far();
+    tasks();
     batches();
 }
 
@@ -161,7 +171,7 @@ fn near() {
         }
         begun.elapsed().as_secs_f64() * 1e9 / (20.0 * 1000.0)
     };
-    let hit = |cache: &cache_strata::Cache<Product>, key: &str| {
+    let hit = |cache: &Cache<Product>, key: &str| {
         drop(black_box(cache.get(key).now_or_never().expect("a near hit does not wait").expect("an answer")));
     };
     let medians = interleave(&mut [
@@ -220,6 +230,120 @@ fn far() {
     row("p50 of Redis::get, against GET of the bare client", "µs", medians[0], medians[2]);
     row("p50 of a far hit through Tiered, against GET of the bare client", "µs", medians[0], medians[3]);
     row("p50 of a far hit through Tiered, against PTTL and GET in one pipeline", "µs", medians[1], medians[3]);
+}
+
+/// Who reads keys singly.
+struct Readers {
+    runtime: tokio::runtime::Runtime,
+    keys: Arc<Vec<String>>,
+    bare: redis::aio::MultiplexedConnection,
+    store: Redis,
+    tiered: Tiered,
+    /// Over a near store that keeps nothing.
+    typed: Cache<Product>,
+    _server: Server,
+}
+
+impl Readers {
+    fn new() -> Self {
+        let runtime = runtime();
+        let server = server();
+        let keys: Arc<Vec<String>> = Arc::new(keys(1000));
+        let ttl = Duration::from_secs(3600);
+        let (bare, store, tiered, typed) = runtime.block_on(async {
+            let store = redis(&server).await;
+            let tiered = Tiered::builder().far(redis(&server).await).build().await.expect("a cache");
+            let sieve = Tiered::builder().near(Sieve).far(redis(&server).await).namespace("typed");
+            let typed = products(&sieve.build().await.expect("a cache"));
+            for (id, key) in (0..).zip(keys.iter()) {
+                store.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+                tiered.set(key, Bytes::from(vec![7; 512]), ttl).await.expect("stored");
+                typed.set(key.as_str(), Product::new(id)).await.expect("stored");
+            }
+            (bare_redis(&server).await, store, tiered, typed)
+        });
+        Self { runtime, keys, bare, store, tiered, typed, _server: server }
+    }
+
+    /// Calls a second of `n` calls over `tasks` tasks.
+    fn rate(&self, what: &str, tasks: usize, n: usize) -> f64 {
+        match what {
+            "bare" => {
+                let bare = self.bare.clone();
+                self.spread(tasks, n, move |keys, i| {
+                    let mut bare = bare.clone();
+                    async move {
+                        let get = redis::cmd("GET").arg(&keys[i]).query_async(&mut bare).await;
+                        let value: Bytes = get.expect("a value");
+                        assert_eq!(value.len(), 512);
+                    }
+                })
+            }
+            "redis" => {
+                let store = self.store.clone();
+                self.spread(tasks, n, move |keys, i| {
+                    let store = store.clone();
+                    async move { assert_eq!(store.get(&keys[i]).await.expect("an answer").expect("a value").len(), 512) }
+                })
+            }
+            "tiered" => {
+                let tiered = self.tiered.clone();
+                self.spread(tasks, n, move |keys, i| {
+                    let tiered = tiered.clone();
+                    async move { assert_eq!(tiered.get(&keys[i]).await.expect("an answer").expect("a value").len(), 512) }
+                })
+            }
+            _ => {
+                let typed = self.typed.clone();
+                self.spread(tasks, n, move |keys, i| {
+                    let typed = typed.clone();
+                    async move { assert!(typed.get(keys[i].as_str()).await.expect("an answer").is_some()) }
+                })
+            }
+        }
+    }
+
+    /// Runs `n` calls over `tasks` tasks, each for a key by chance.
+    fn spread<F, Fut>(&self, tasks: usize, n: usize, call: F) -> f64
+    where
+        F: Fn(Arc<Vec<String>>, usize) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let begun = Instant::now();
+        self.runtime.block_on(async {
+            let mut set = tokio::task::JoinSet::new();
+            for _ in 0..tasks {
+                let (call, keys) = (call.clone(), Arc::clone(&self.keys));
+                set.spawn(async move {
+                    for _ in 0..n / tasks {
+                        call(Arc::clone(&keys), fastrand::usize(..1000)).await;
+                    }
+                });
+            }
+            while let Some(ended) = set.join_next().await {
+                ended.expect("no call failed");
+            }
+        });
+        n as f64 / begun.elapsed().as_secs_f64()
+    }
+}
+
+/// Single reads of many tasks, a thousand calls a second.
+fn tasks() {
+    const CALLS: usize = 16_384;
+    let readers = Readers::new();
+    for tasks in [64, 256] {
+        let rate = |what| readers.rate(what, tasks, CALLS) / 1e3;
+        let medians = interleave(&mut [
+            ("bare", &mut || rate("bare")),
+            ("redis", &mut || rate("redis")),
+            ("tiered", &mut || rate("tiered")),
+            ("typed", &mut || rate("typed")),
+        ]);
+        row(&format!("Redis::get, {tasks} tasks, against GET of the bare client"), "k/s", medians[0], medians[1]);
+        row(&format!("get through Tiered, far only, {tasks} tasks"), "k/s", medians[0], medians[2]);
+        row(&format!("Cache::get, near holds none of them, {tasks} tasks"), "k/s", medians[0], medians[3]);
+    }
 }
 
 /// Batches of 100: a read beside MGET, and a load beside the commands that it can't do without.
