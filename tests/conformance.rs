@@ -10,7 +10,7 @@ use cache_core::memory::{LocalMemory, Memory};
 use cache_core::testkit::{Chaos, Subject};
 use cache_memcached::testkit::Server as MemcachedServer;
 use cache_redis::testkit::{Cluster, Server};
-use cache_strata::{Memcached, Moka, Redis, Tiered};
+use cache_strata::{Memcached, Moka, Redis, Tiered, Tracking};
 use libtest_mimic::{Arguments, Failed, Trial};
 use strata_tests::allowed::Allowed;
 use strata_tests::audit::Audit;
@@ -53,6 +53,25 @@ async fn redis(server: &Server) -> Result<Rows> {
         ("resp2_redis", audited(Subject::new(resp2.connect().await?).with_second(connect().await?))),
         ("chaos_redis", audited(Subject::new(Chaos::new(connect().await?)))),
     ])
+}
+
+/// A server that says what others write, alone and under the engine.
+async fn tracked(server: &Server, broadcasts: bool) -> Result<Rows> {
+    let connect = async |tracking| Redis::builder().url(url(server)).tracking(tracking).connect().await;
+    let handles = |tiered: Tiered| Subject::new(tiered.clone()).with_second(tiered);
+    let build = async |tracking| {
+        anyhow::Ok(handles(Tiered::builder().near(Moka::new()).far(connect(tracking).await?).build().await?))
+    };
+    let (bcast, reads) = (Tracking::Bcast, Tracking::Reads);
+    let mut rows = vec![
+        ("reads_redis", Subject::new(connect(reads).await?).with_second(connect(reads).await?)),
+        ("tiered_moka_reads_redis", build(reads).await?),
+    ];
+    if broadcasts {
+        rows.push(("bcast_redis", Subject::new(connect(bcast).await?).with_second(connect(bcast).await?)));
+        rows.push(("tiered_moka_bcast_redis", build(bcast).await?));
+    }
+    Ok(rows)
 }
 
 /// The engine over each pair of stores. The second handle is a clone: another process may lag by the bound.
@@ -111,6 +130,10 @@ fn main() -> Result<ExitCode> {
     let mut rows = runtime.block_on(async { embedded() });
     rows.extend(runtime.block_on(redis(&server)).context("connecting to the redis-server")?);
     rows.extend(runtime.block_on(tiered(&server)).context("building tiered caches")?);
+    if make.release() >= (6, 0) {
+        let broadcasts = make.name != "dragonfly";
+        rows.extend(runtime.block_on(tracked(&server, broadcasts)).context("tracking keys")?);
+    }
     if let Some(nodes) = &nodes {
         rows.extend(runtime.block_on(cluster(nodes)).context("connecting to the cluster")?);
     }

@@ -6,13 +6,18 @@ use std::time::Duration;
 use cache_core::{Bus, Line};
 use cache_redis::testkit::Server;
 use cache_strata::observe::Metric;
-use cache_strata::{Cache, Moka, Redis, Tier, Tiered};
+use cache_strata::{Cache, Moka, Redis, Tier, Tiered, Tracking};
 use strata_tests::relay::Relay;
 
 /// A process of its own behind a relay. No beat and no heartbeat comes in between: they are far longer than the test.
 async fn node(server: &Server, bound: Duration) -> (Relay, Tiered, Cache<u64>) {
+    node_with(server, bound, Tracking::Off).await
+}
+
+async fn node_with(server: &Server, bound: Duration, tracking: Tracking) -> (Relay, Tiered, Cache<u64>) {
     let relay = Relay::spawn(server.address()).await.unwrap();
-    let far = Redis::connect(format!("{}?timeout=10s&heartbeat=1m", relay.url())).await.unwrap();
+    let far = Redis::builder().url(format!("{}?timeout=10s&heartbeat=1m", relay.url())).tracking(tracking);
+    let far = far.connect().await.unwrap();
     let tiered = Tiered::builder().near(Moka::new()).far(far).bound(bound).build().await.unwrap();
     let cache = tiered.cache("numbers").build().unwrap();
     // the first beat makes the namespace trusted
@@ -59,6 +64,30 @@ async fn what_each_call_costs() {
     done.unwrap();
     assert_eq!(cost, 1, "set: deleted, numbered, stored and published in one step");
     assert_eq!(trips(&here, load(&one, "b", 2)).await.1, Tier::Far, "a set is kept by the far store");
+}
+
+#[tokio::test]
+async fn tracking_of_reads_costs_a_look_at_the_stamp_after_a_load_and_no_other_round_trip() {
+    let server = Server::spawn().unwrap();
+    let (here, tiered, one) = node_with(&server, LONG, Tracking::Reads).await;
+    let (there, _other, two) = node_with(&server, LONG, Tracking::Reads).await;
+
+    assert_eq!(trips(&here, load(&one, "a", 1)).await, (3, Tier::Origin), "a miss: get, lease, fill");
+    // the process's own lease is pushed to it
+    assert_eq!(trips(&here, load(&one, "a", 2)).await, (1, Tier::Near), "the stamp");
+    assert_eq!(trips(&here, load(&one, "a", 2)).await, (0, Tier::Near), "a near hit");
+    assert_eq!(trips(&there, load(&two, "a", 2)).await, (1, Tier::Far), "a far hit");
+    assert_eq!(trips(&there, load(&two, "a", 2)).await, (0, Tier::Near), "a near hit");
+    assert_eq!(trips(&here, load(&one, "a", 2)).await, (0, Tier::Near), "what others read is no news");
+    let (cost, done) = trips(&here, one.invalidate("a")).await;
+    done.unwrap();
+    assert_eq!(cost, 1, "invalidate");
+    let (cost, done) = trips(&here, tiered.invalidate_tag("t")).await;
+    done.unwrap();
+    assert_eq!(cost, 1, "invalidate_tag");
+    let (cost, done) = trips(&here, one.set("b", 1)).await;
+    done.unwrap();
+    assert_eq!(cost, 1, "set");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Tracking of reads: what is near is watched, whichever way it came, and nothing else is.
 
+use cache_core::{BusEvent, Frame, Header, Lease, Line, Stamp, Tags};
 use cache_strata::codec;
 use redis::AsyncTypedCommands;
 
@@ -131,4 +132,44 @@ async fn nothing_is_watched_for_who_does_not_track_reads() {
     let (_, cache) = node(&server, Tracking::Reads).await;
     cache.lookup("k").await.unwrap();
     assert!(watched(&server) > 0);
+}
+
+/// Without an engine, whose look at the stamp after a load would hide it.
+#[tokio::test]
+async fn what_a_fill_or_a_refresh_stored_is_watched_and_not_pushed_to_who_stored_it() {
+    const SPAN: Duration = Duration::from_secs(60);
+    let server = Server::spawn().unwrap();
+    let store = redis(&server.url(), Tracking::Reads).connect().await.unwrap();
+    let line = Line { seq: "shop:seq".into(), channel: "shop:ch".into(), tags: "shop:tags:".into() };
+    let mut heard = store.bus().unwrap().subscribe(&[line]).await.unwrap();
+    let (leases, key, token) = (store.leases().unwrap(), "shop:k:a", Stamp(7));
+    let frame = |stamp| {
+        let header = Header { stamp, ..Header::value() };
+        let payload = "v".into();
+        Frame { header, tags: Tags::default(), payload }.to_bytes(key)
+    };
+    let foreign = BusEvent::Foreign { key: Some(key.to_owned()) };
+    let mut other = plain(&server).await;
+    // it looks at the ttl first, and so hears of itself
+    assert!(matches!(leases.lease(key, token, SPAN).await.unwrap(), Lease::Granted));
+    assert_eq!(timeout(SOON, heard.next()).await.expect("the lease"), Some(foreign.clone()));
+    let mut quiet = async |what| {
+        let next = timeout(Duration::from_millis(50), heard.next()).await;
+        assert!(next.is_err(), "{what}: {next:?}");
+        other.expire(key, 60).await.unwrap();
+        assert_eq!(timeout(SOON, heard.next()).await.expect(what), Some(foreign.clone()));
+    };
+    assert!(leases.fill(key, token, frame(Stamp(8)), SPAN, "shop:ch").await.unwrap());
+    quiet("a fill").await;
+    assert!(leases.refresh(key, Stamp(8), frame(Stamp(9)), SPAN).await.unwrap());
+    quiet("a refresh").await;
+    // a server that has lost its scripts is sent them once more
+    server.cli(&["SCRIPT", "FLUSH"]).unwrap();
+    assert!(leases.refresh(key, Stamp(9), frame(Stamp(10)), SPAN).await.unwrap());
+    assert!(!leases.refresh(key, Stamp(9), frame(Stamp(11)), SPAN).await.unwrap());
+    // the look behind the attempt that failed was watched, so what the next one wrote is pushed
+    for what in ["the refresh", "what came after it"] {
+        assert_eq!(timeout(SOON, heard.next()).await.expect(what), Some(foreign.clone()));
+        other.expire(key, 60).await.unwrap();
+    }
 }

@@ -100,7 +100,7 @@ async fn no_reader_serves_what_a_foreign_writer_replaced_for_longer_than_a_push_
         for cuts in [false, true] {
             let seen = play(tracking, cuts, Duration::from_secs(3)).await;
             assert!(seen.oldest < SOON, "{tracking:?}, cuts {cuts}: {seen:?}");
-            assert!(seen.near > 1000, "{tracking:?}: {seen:?}");
+            assert!(seen.near > 100, "{tracking:?}: {seen:?}");
         }
     }
     // and without tracking it would show

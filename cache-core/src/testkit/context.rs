@@ -59,6 +59,7 @@ impl Context {
     /// Another line of this case.
     #[must_use]
     pub fn line_called(&self, name: &str) -> Line {
+        let name = if name.is_empty() { String::new() } else { format!("{name}:") };
         Line {
             seq: self.key(&format!("{name}seq")),
             channel: self.key(&format!("{name}ch")),
