@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod batch;
+pub(crate) mod cancel;
 #[macro_use]
 pub(crate) mod freshness;
 pub(crate) mod invariants;
