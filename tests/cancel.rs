@@ -18,6 +18,7 @@ async fn connect(url: String) -> Arc<dyn CacheService> {
 }
 
 /// Every call, dropped everywhere, each time in a namespace of its own; all at once, for most of their time is spent waiting.
+#[expect(clippy::future_not_send, reason = "polled by the test alone, on one thread")]
 async fn cut_everywhere(start: Start) {
     let server = Server::spawn().expect("a server");
     let store = connect(server.url()).await;
