@@ -1,10 +1,7 @@
 //! Writes by programs that publish nothing, heard by client tracking over a real server.
 
-#[path = "tracking/cluster.rs"]
 mod cluster;
-#[path = "tracking/reads.rs"]
 mod reads;
-#[path = "tracking/writer.rs"]
 mod writer;
 
 use std::time::Duration;
