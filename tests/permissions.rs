@@ -101,10 +101,12 @@ async fn the_rights_of_the_tiers_are_enough() {
 
 #[tokio::test]
 async fn the_rights_of_tracking_are_enough() {
-    let (server, url) = server(&["tiers", "commands", "tracking"]);
-    let tiered = cache_strata::connect(&format!("tiered:{url}?tracking=bcast")).await.unwrap();
-    use_all_of_the_tiers(&tiered).await;
-    nothing_was_denied(&server);
+    for tracking in ["bcast", "reads"] {
+        let (server, url) = server(&["tiers", "commands", "tracking"]);
+        let tiered = cache_strata::connect(&format!("tiered:{url}?tracking={tracking}")).await.unwrap();
+        use_all_of_the_tiers(&tiered).await;
+        nothing_was_denied(&server);
+    }
 }
 
 #[tokio::test]
