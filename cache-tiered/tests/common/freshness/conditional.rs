@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cache_core::ErrorKind;
 use cache_core::observe::Metric;
+use cache_core::{ErrorKind, codec::Raw};
 use cache_tiered::{Cache, Known, Loaded};
 
-use super::{Duration, Far, LONG, Origin, TTL, cache, node, past_ttl, safe};
+use super::super::eventually;
+use super::{Duration, Far, LONG, Origin, Policy, TTL, cache, node, past_ttl, safe};
 
 fn modified() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)
@@ -80,6 +81,25 @@ pub(crate) async fn a_peek_leaves_no_trace(far: impl Far) {
     let after = right.metrics();
     for metric in [Metric::NearHit, Metric::FarHit, Metric::Miss, Metric::Load] {
         assert_eq!(after.get(metric), before.get(metric), "{metric:?}");
+    }
+    // nor does it do what is due about an entry that stands near: the next read does
+    let mut sliding = Policy::from(LONG).jitter(0.0).sliding();
+    sliding.sliding = sliding.sliding.map(|mut sliding| {
+        sliding.after = 0.001;
+        sliding
+    });
+    let ahead = Policy::from(LONG).jitter(0.0).refresh_ahead(0.001);
+    for (space, policy, metric) in [("slides", sliding, Metric::Touched), ("refreshes", ahead, Metric::Refresh)] {
+        let cache: Cache<String> = left.cache(space).codec(Raw).policy(policy).build().unwrap();
+        assert_eq!(origin.read(&cache).await, "v");
+        tokio::time::sleep(LONG / 500).await;
+        for _ in 0..3 {
+            assert_eq!(cache.peek("k").await.unwrap().unwrap().tier, cache_tiered::Tier::Near);
+            assert!(cache.has("k").await.unwrap() && cache.time_left("k").await.unwrap().is_some());
+        }
+        assert_eq!((left.under_way(), left.metrics().get(metric)), (0, 0), "{space}: a look did it");
+        assert_eq!(origin.read(&cache).await, "v");
+        eventually("a read does it", async || left.metrics().get(metric) == 1).await;
     }
 }
 
