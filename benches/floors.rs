@@ -1,11 +1,13 @@
 //! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
 //!
-//! `floors batch` prints the batches alone, `floors tasks` the reads of many tasks. `floors hits moka N` and `floors hits strata N` do nothing but N near hits, for
-//! an instruction counter; so do `floors many floor N`, `floors many strata N` and, with a near store that keeps nothing,
-//! `floors many sieve N` with N reads of 100 keys from a far store that is no network away; and `floors gets WHO N` with N
-//! single reads over 64 tasks, WHO being bare, redis, tiered or typed.
+//! `floors near`, `floors batch` and `floors tasks` print the near hits, the batches and the reads of many tasks alone. `floors
+//! hits WHAT N` does nothing but N near hits, for an instruction counter: of `moka` with a fast hasher, of `default` as moka's
+//! builder makes it, of `strata` by `get`, of `load` by `get_or_load`. So do `floors many floor N`, `floors many strata N` and,
+//! with a near store that keeps nothing, `floors many sieve N` with N reads of 100 keys from a far store that is no network away;
+//! and `floors gets WHO N` with N single reads over 64 tasks, WHO being bare, redis, tiered or typed.
 
 use std::hint::black_box;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,7 @@ use cache_redis::testkit::Server;
 use cache_strata::core::Entry;
 use cache_strata::memory::Memory;
 use cache_strata::{Cache, CacheService, LocalStore, Redis, Tiered};
-use futures_util::FutureExt;
-use strata_benches::{Product, bare_moka, bare_redis, keys, products, redis, runtime, server, tiered};
+use strata_benches::{Product, bare_moka, bare_redis, default_moka, keys, products, redis, runtime, server, tiered};
 
 const ROUNDS: usize = 31;
 
@@ -31,6 +32,10 @@ fn main() {
             head();
             tasks();
         }
+        ["near"] => {
+            head();
+            near();
+        }
         ["batch"] => {
             head();
             batches();
@@ -43,20 +48,41 @@ fn main() {
 fn hits(what: &str, n: u64) {
     let keys = keys(64);
     let next = |i: u64| keys[usize::try_from(i % 64).unwrap_or(0)].as_str();
-    let bare = bare_moka(1 << 24);
+    let (bare, plain) = (bare_moka(1 << 24), default_moka(1 << 24));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let cache = runtime.block_on(async { products(&tiered(None).await) });
     for (id, key) in (0..).zip(&keys) {
         bare.insert(key.as_str().into(), Arc::new(Product::new(id)));
-        let load = async move || Ok::<_, std::io::Error>(Product::new(id));
-        runtime.block_on(cache.get_or_load(key.as_str(), load)).expect("loaded");
+        plain.insert(key.as_str().into(), Arc::new(Product::new(id)));
+        runtime.block_on(fill(&cache, id, key));
     }
-    for i in 0..n {
+    let keys = (0..n).map(next);
+    runtime.block_on(async {
         match what {
-            "moka" => drop(black_box(bare.get(next(i)))),
-            _ => drop(black_box(cache.get(next(i)).now_or_never())),
+            "moka" => keys.for_each(|key| drop(black_box(bare.get(key)))),
+            "default" => keys.for_each(|key| drop(black_box(plain.get(key)))),
+            "load" => {
+                for key in keys {
+                    drop(black_box(cache.get_or_load(key, nothing).await));
+                }
+            }
+            _ => {
+                for key in keys {
+                    drop(black_box(cache.get(key).await));
+                }
+            }
         }
-    }
+    });
+}
+
+async fn fill(cache: &Cache<Product>, id: u64, key: &str) {
+    let load = async move || Ok::<_, io::Error>(Product::new(id));
+    cache.get_or_load(key, load).await.expect("loaded");
+}
+
+/// The loader of a near hit: never called.
+async fn nothing() -> Result<Product, io::Error> {
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// A near store that keeps nothing: each read goes all the way, and what it installs costs nothing.
@@ -154,33 +180,50 @@ fn near() {
     let keys = keys(1000);
     let runtime = runtime();
     let server = server();
-    let bare = bare_moka(256 << 20);
+    let (bare, plain) = (bare_moka(256 << 20), default_moka(256 << 20));
     let one = runtime.block_on(async { products(&tiered(None).await) });
     let two = runtime.block_on(async { products(&tiered(Some(redis(&server).await)).await) });
     for (id, key) in (0..).zip(&keys) {
         bare.insert(key.as_str().into(), Arc::new(Product::new(id)));
+        plain.insert(key.as_str().into(), Arc::new(Product::new(id)));
         for cache in [&one, &two] {
-            let load = async move || Ok::<_, std::io::Error>(Product::new(id));
-            runtime.block_on(cache.get_or_load(key.as_str(), load)).expect("loaded");
+            runtime.block_on(fill(cache, id, key));
         }
     }
-    let per = |hit: &dyn Fn(&str)| {
+    let per = |hits: &dyn Fn()| {
         let begun = Instant::now();
-        for _ in 0..20 {
-            keys.iter().for_each(|key| hit(key));
-        }
+        (0..20).for_each(|_| hits());
         begun.elapsed().as_secs_f64() * 1e9 / (20.0 * 1000.0)
     };
-    let hit = |cache: &Cache<Product>, key: &str| {
-        drop(black_box(cache.get(key).now_or_never().expect("a near hit does not wait").expect("an answer")));
+    // awaited, as in an application: a hit is ready when it is polled first
+    let get = |cache: &Cache<Product>| {
+        runtime.block_on(async {
+            for key in &keys {
+                drop(black_box(cache.get(key).await.expect("an answer")));
+            }
+        });
+    };
+    let load = || {
+        runtime.block_on(async {
+            for key in &keys {
+                drop(black_box(one.get_or_load(key, nothing).await.expect("an answer")));
+            }
+        });
     };
     let medians = interleave(&mut [
-        ("moka", &mut || per(&|key| drop(black_box(bare.get(key))))),
-        ("near", &mut || per(&|key| hit(&one, key))),
-        ("both", &mut || per(&|key| hit(&two, key))),
+        ("default", &mut || per(&|| keys.iter().for_each(|key| drop(black_box(plain.get(key.as_str())))))),
+        ("moka", &mut || per(&|| keys.iter().for_each(|key| drop(black_box(bare.get(key.as_str())))))),
+        ("near", &mut || per(&|| get(&one))),
+        ("both", &mut || per(&|| get(&two))),
+        ("load", &mut || per(&load)),
     ]);
-    row("typed near hit, near only, against a bare moka get of an Arc", "ns", medians[0], medians[1]);
-    row("typed near hit, near and far, against the same", "ns", medians[0], medians[2]);
+    let [default, fast, near, both, load] = medians[..] else { return };
+    row("typed near hit, near only, against a get of an Arc from moka as its builder makes it", "ns", default, near);
+    row("the same, near and far", "ns", default, both);
+    row("the same by get_or_load, near only", "ns", default, load);
+    row("typed near hit, near only, against moka with foldhash::fast", "ns", fast, near);
+    row("the same, near and far", "ns", fast, both);
+    row("the same by get_or_load, near only", "ns", fast, load);
 }
 
 fn far() {

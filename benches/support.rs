@@ -37,7 +37,7 @@ impl Product {
     }
 }
 
-/// The floor of a near hit: moka as anyone would use it, with the hasher that our near store uses too.
+/// The harder floor of a near hit: moka with the fastest hasher.
 pub type BareMoka = moka::sync::Cache<Arc<str>, Arc<Product>, foldhash::fast::RandomState>;
 
 /// A bare moka of `bytes`.
@@ -47,6 +47,18 @@ pub fn bare_moka(bytes: u64) -> BareMoka {
         .max_capacity(bytes)
         .weigher(|key: &Arc<str>, _: &Arc<Product>| u32::try_from(key.len() + 200).unwrap_or(u32::MAX))
         .build_with_hasher(foldhash::fast::RandomState::default())
+}
+
+/// The floor of a near hit: moka as its builder makes it, with the standard library's hasher.
+pub type DefaultMoka = moka::sync::Cache<Arc<str>, Arc<Product>>;
+
+/// A moka of `bytes` with every default.
+#[must_use]
+pub fn default_moka(bytes: u64) -> DefaultMoka {
+    moka::sync::Cache::builder()
+        .max_capacity(bytes)
+        .weigher(|key: &Arc<str>, _: &Arc<Product>| u32::try_from(key.len() + 200).unwrap_or(u32::MAX))
+        .build()
 }
 
 /// Keys as services write them.
