@@ -1,7 +1,7 @@
 //! Single reads that share requests when many are under way.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -115,6 +115,8 @@ pub(super) struct Reads {
     /// The bytes that a reply had of late.
     usual: AtomicUsize,
     queue: Mutex<Queue>,
+    /// One command for many keys was refused: each read is a command of its own.
+    parted: AtomicBool,
     /// The one that the connections were made on: a caller's own may stop before others have their answer.
     runtime: Handle,
     #[cfg(test)]
@@ -149,6 +151,7 @@ impl Reads {
             under_way: AtomicUsize::new(0),
             usual: AtomicUsize::new(0),
             queue: Mutex::default(),
+            parted: AtomicBool::new(false),
             runtime: Handle::current(),
             #[cfg(test)]
             joined: AtomicUsize::new(0),
@@ -281,32 +284,97 @@ async fn pass() {
 
 /// Sends one request and tells each reader its reply.
 async fn send(node: &Node, batch: Vec<Waiting>) {
+    let batch = merge(node, batch).await;
+    if batch.is_empty() {
+        return;
+    }
     let mut pipe = Pipeline::with_capacity(batch.len());
     batch.iter().for_each(|waiting| waiting.read().add_to(&mut pipe));
-    let request = Request::Part { pipeline: &pipe, offset: 0, count: pipe.len() };
-    let span = node.connector().config.knobs.timeout;
-    match node.send(Parcel::joined(request), span).await.0 {
-        Ok(Value::Array(replies)) => {
-            let count = batch.len();
+    match ask(node, &pipe).await {
+        Ok(replies) => {
             let mut replies = replies.into_iter();
-            let mut bytes = 0;
-            for waiting in batch {
+            let answers = batch.into_iter().map(|waiting| {
                 let answer = waiting.read().reply(&mut replies);
-                if let Ok(value) = &answer {
-                    let size = large::weigh(value, 2);
-                    bytes += size;
-                    node.note_size(waiting.hash, size);
-                }
-                // whoever left needs none
-                let _ = waiting.tell.send(answer);
-            }
-            node.reads().note(bytes / count);
+                (waiting, answer)
+            });
+            tell(node, answers);
         }
-        Ok(_) => {}
+        Err(failure) => tell(node, batch.into_iter().map(|waiting| (waiting, Err(failure.clone())))),
+    }
+}
+
+/// Reads values by one command for all of them, which costs a server half as much. That command says nil of a key of
+/// another kind too, where a read by itself is an error: so the keys that are there are counted as well. Whoever is not
+/// answered by both is returned, to be asked for by itself.
+async fn merge(node: &Node, batch: Vec<Waiting>) -> Vec<Waiting> {
+    let parted = &node.reads().parted;
+    if batch.len() < 2 || batch.iter().any(|waiting| waiting.timed) || parted.load(Ordering::Relaxed) {
+        return batch;
+    }
+    let bytes = batch.iter().map(|waiting| waiting.key.len()).sum::<usize>();
+    let mut pipe = Pipeline::with_capacity(2);
+    for name in ["MGET", "EXISTS"] {
+        let mut command = Cmd::with_capacity(batch.len() + 1, bytes + name.len());
+        command.arg(name);
+        batch.iter().for_each(|waiting| {
+            command.arg(&*waiting.key);
+        });
+        pipe.add_command(command);
+    }
+    let mut replies = match ask(node, &pipe).await {
+        Ok(replies) => replies.into_iter(),
         Err(failure) => {
-            for waiting in batch {
-                let _ = waiting.tell.send(Err(failure.clone()));
-            }
+            tell(node, batch.into_iter().map(|waiting| (waiting, Err(failure.clone()))));
+            return Vec::new();
         }
+    };
+    match (replies.next(), replies.next()) {
+        (Some(Value::Array(values)), Some(Value::Int(there))) if values.len() == batch.len() => {
+            let found = values.iter().filter(|value| !matches!(value, Value::Nil)).count();
+            let sure = usize::try_from(there) == Ok(found);
+            let mut unsure = Vec::new();
+            let answers = batch.into_iter().zip(values).filter_map(|(waiting, value)| {
+                if sure || !matches!(value, Value::Nil) {
+                    return Some((waiting, Ok(value)));
+                }
+                unsure.push(waiting);
+                None
+            });
+            tell(node, answers);
+            unsure
+        }
+        (first, second) => {
+            // keys of several slots, one that this user may not read, a proxy that does not know the command
+            let refused = |reply: &Option<Value>| matches!(reply, Some(Value::ServerError(error)) if ["CROSSSLOT", "NOPERM", "ERR"].contains(&error.code()));
+            if refused(&first) || refused(&second) {
+                parted.store(true, Ordering::Relaxed);
+            }
+            batch
+        }
+    }
+}
+
+async fn ask(node: &Node, pipe: &Pipeline) -> Result<Vec<Value>, Failure> {
+    let request = Request::Part { pipeline: pipe, offset: 0, count: pipe.len() };
+    match node.send(Parcel::joined(request), node.connector().config.knobs.timeout).await.0? {
+        Value::Array(replies) => Ok(replies),
+        _ => Err(Failure::Down(error::unexpected("read"))),
+    }
+}
+
+/// Tells readers their answers, and notes how large these were.
+fn tell(node: &Node, answers: impl Iterator<Item = (Waiting, Result<Value, Failure>)>) {
+    let (mut bytes, mut count) = (0, 0);
+    for (waiting, answer) in answers {
+        if let Ok(value) = &answer {
+            let size = large::weigh(value, 2);
+            (bytes, count) = (bytes + size, count + 1);
+            node.note_size(waiting.hash, size);
+        }
+        // whoever left needs none
+        let _ = waiting.tell.send(answer);
+    }
+    if let Some(usual) = bytes.checked_div(count) {
+        node.reads().note(usual);
     }
 }
