@@ -36,7 +36,7 @@ impl Tiered {
     /// The near form of a plain key: they live in a space without a name.
     fn plain(&self, key: &str) -> Result<String> {
         check_key(key)?;
-        Ok(self.engine().names.near_prefix("") + key)
+        Ok(self.engine().names.near_of_plain(key))
     }
 
     fn place(&self, key: &str) -> Result<Where> {
@@ -92,6 +92,9 @@ impl CacheService for Tiered {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let near = self.plain(key)?;
+        if self.engine().reads_bare() {
+            return self.engine().read_name(&near, &Payloads { space: &SPACE, codec: RAW }).await;
+        }
         Ok(payload(self.engine().get(&near, &SPACE).await?))
     }
 

@@ -49,7 +49,7 @@ async fn a_plain_get_in_flight_does_not_break_coalescing() {
         let cache = cache.clone();
         async move { cache.get("k").await }
     });
-    eventually("the read is under way", async || far.calls(Op::Read) == 1).await;
+    eventually("the read is under way", async || far.calls(Op::Get) == 1).await;
     let callers: Vec<_> = (0..50)
         .map(|_| {
             let (cache, loads) = (cache.clone(), loads.clone());
@@ -268,7 +268,7 @@ async fn one_flights_success_does_not_swallow_anothers_error() {
 async fn an_error_of_the_far_store_is_not_taken_for_a_miss_and_does_not_fail_a_load() {
     let (far, tiered) = chaos(&Memory::new()).await;
     let cache = names(&tiered);
-    far.fail_next_of(Op::Read, 1, ErrorKind::Timeout);
+    far.fail_next_of(Op::Get, 1, ErrorKind::Timeout);
     assert_eq!(cache.get("k").await.unwrap_err().kind(), ErrorKind::Timeout);
     for op in [Op::Read, Op::Lease, Op::Fill] {
         far.fail_next_of(op, 1, ErrorKind::Timeout);

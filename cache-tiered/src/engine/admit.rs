@@ -23,13 +23,19 @@ pub(super) enum Admitted {
 
 impl Engine {
     /// Reads the frame under a key; an entry if it may be served.
+    ///
+    /// As in a batch, how long it has left is what its header says: to ask the store for the ttl as well would double
+    /// what a read costs it. Only who may load needs to know how long a fallback is kept.
     pub(crate) async fn read_far(&self, at: &Where, space: &Space) -> Result<Option<Arc<Entry>>> {
         let Some(far) = &self.far else { return Ok(None) };
         let sent = self.clock.now();
-        match far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? {
-            Some(found) => self.take(at, &found, sent, space).await,
-            None => Ok(None),
+        let Some(frame) = far.call(&self.clock, &self.counters, far.store().get(&at.far)).await? else {
+            return Ok(None);
+        };
+        if let Some(entry) = self.take_at_once(at, &frame, sent, space) {
+            return Ok(Some(entry));
         }
+        self.take(at, &Found { frame, left: None }, sent, space).await
     }
 
     /// What was found, as an entry, if it may be served.

@@ -1,6 +1,7 @@
 //! The far store behind a breaker.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +21,15 @@ pub(crate) struct Far {
     store: Arc<dyn CacheService>,
     plain: Option<PlainLeases>,
     breaker: Mutex<Breaker>,
+    /// Whether the breaker needs to hear of failures only: then calls that succeed pass without its lock.
+    quiet: AtomicBool,
     packing: Packing,
 }
 
 impl Far {
     pub(crate) fn new(store: Arc<dyn CacheService>, packing: Packing) -> Self {
         let plain = store.leases().is_none().then(|| PlainLeases::new(Arc::clone(&store)));
-        Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)), packing }
+        Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)), quiet: AtomicBool::new(false), packing }
     }
 
     pub(crate) fn store(&self) -> &dyn CacheService {
@@ -57,7 +60,7 @@ impl Far {
         counters: &Counters,
         call: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        if !self.lock().admit(clock.now()) {
+        if !self.is_quiet() && !self.lock().admit(clock.now()) {
             counters.count(Metric::FarSkipped);
             let text = "the far store failed repeatedly and is given a pause";
             return Err(Error::new(ErrorKind::Unavailable, text).with_store(self.store.name()).with_retry_after(PAUSE));
@@ -68,7 +71,9 @@ impl Far {
         if result.is_err() {
             counters.count(Metric::FarFailed);
         }
-        self.lock().report(clock.now(), !sick);
+        if sick || !self.is_quiet() {
+            self.report(clock, !sick);
+        }
         result
     }
 
@@ -91,9 +96,15 @@ impl Far {
         answers.unwrap_or_else(|error| (0..n).map(|_| Err(error.clone())).collect())
     }
 
-    /// Notes the fate of a beat, which passes no breaker.
+    /// Notes the fate of a call, or of a beat, which passes no breaker.
     pub(crate) fn report(&self, clock: &Clock, success: bool) {
-        self.lock().report(clock.now(), success);
+        let mut breaker = self.lock();
+        breaker.report(clock.now(), success);
+        self.quiet.store(breaker.is_quiet(), Ordering::Release);
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Breaker> {

@@ -47,7 +47,7 @@ use crate::flight::Flights;
 use crate::policy::Around;
 use crate::sync::Mutex;
 
-pub(crate) use self::batch::{FarNames, Payloads, join_all};
+pub(crate) use self::batch::{Entries, FarNames, Payloads, join_all};
 use self::behind::Behind;
 pub(crate) use self::far::Far;
 use self::floors::Floors;

@@ -64,6 +64,15 @@ impl Names {
         format!("{}{space}:", self.near)
     }
 
+    /// The near form of a plain key, which is of the space without a name.
+    pub(crate) fn near_of_plain(&self, key: &str) -> String {
+        let mut near = String::with_capacity(self.near.len() + 1 + key.len());
+        for part in [&self.near, ":", key] {
+            near.push_str(part);
+        }
+        near
+    }
+
     /// What near keys begin with, as all processes name it: with the namespace.
     pub(crate) fn shared(&self, near_prefix: &str) -> String {
         format!("{}:{}", self.namespace, &near_prefix[self.near.len()..])

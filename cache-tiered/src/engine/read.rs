@@ -9,7 +9,7 @@ use cache_core::{Entry, Found, Result};
 use super::admit::Admitted;
 use super::near::Probe;
 use super::trust::Footing;
-use super::{Engine, Where};
+use super::{Engine, Entries, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Joining, Take, may_join, take_joined};
@@ -26,6 +26,13 @@ pub(super) enum ReadToLoad {
 impl Engine {
     /// Near, then far; never loads.
     pub(crate) async fn get(self: &Arc<Self>, near_key: &str, space: &Arc<Space>) -> Result<Option<Served>> {
+        if self.reads_bare() && self.far.is_some() {
+            let read = self.read_name(near_key, &Entries(space)).await?;
+            if let Some(served) = read.as_ref().filter(|_| space.policy.sliding.is_some()) {
+                self.due(near_key, &served.entry, space, false);
+            }
+            return Ok(read);
+        }
         loop {
             let suspect = match self.probe_for(near_key, space) {
                 Probe::Hit(entry, freshness) => return Ok(Some(Served { entry, tier: Tier::Near, freshness })),

@@ -45,12 +45,19 @@ impl Breaker {
         }
     }
 
+    /// Whether it admits every call, and another success would change nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state == State::Closed && self.failures == 0 && self.calls == WINDOW - 1
+    }
+
     /// Notes how a call ended.
     pub(crate) fn report(&mut self, now: Tick, success: bool) {
         if success {
             if self.state == State::Closed {
                 self.calls += 1;
-                if self.calls >= WINDOW {
+                if self.calls >= WINDOW && self.failures == 0 {
+                    self.calls = WINDOW - 1;
+                } else if self.calls >= WINDOW {
                     self.calls /= 2;
                     self.failures /= 2;
                 }
@@ -95,6 +102,19 @@ mod tests {
         }
         breaker.report(at(0), false);
         assert!(breaker.admit(at(0)));
+    }
+
+    #[test]
+    fn it_is_quiet_once_nothing_but_successes_were_seen_and_until_one_fails() {
+        let mut breaker = Breaker::new(PAUSE);
+        for n in 0..WINDOW * 3 {
+            assert_eq!(breaker.is_quiet(), n >= WINDOW - 1, "{n}");
+            breaker.report(at(0), true);
+        }
+        breaker.report(at(0), false);
+        assert!(!breaker.is_quiet());
+        (0..WINDOW).for_each(|_| breaker.report(at(0), false));
+        assert!(!breaker.is_quiet() && !breaker.admit(at(1)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reading many keys where there is no near store.
+//! Reading one key or many where there is no near store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(crate) trait Take: Sync {
 }
 
 /// Takes entries.
-struct Entries<'a>(&'a Space);
+pub(crate) struct Entries<'a>(pub(crate) &'a Space);
 
 impl Take for Entries<'_> {
     type Out = Served;
@@ -154,6 +154,42 @@ impl Engine {
         }
         let reads = lines.iter().map(|(line, keys)| self.read_line(far, *line, keys, take));
         join_all(reads).await.into_iter().flatten().collect()
+    }
+
+    /// As [`read_names`](Self::read_names), for one key of an open cache, whose near form is `near`.
+    ///
+    /// Reads of a key do not join each other: what a flight costs is more than what a store takes for a read that shares
+    /// its request with others.
+    pub(crate) async fn read_name<T: Take>(&self, near: &str, take: &T) -> Result<Option<T::Out>> {
+        let Some(far) = &self.far else { return Ok(None) };
+        self.open()?;
+        let mut name = String::with_capacity(near.len() + 64);
+        let line = self.names.append_far(near, &mut name)?;
+        if self.footing(line).await == Footing::CutOff {
+            return Err(self.unreachable());
+        }
+        let sent = self.clock.now();
+        let Some(mut frame) = far.call(&self.clock, &self.counters, far.store().get(&name)).await? else {
+            return Ok(None);
+        };
+        let past = self.time.surely_past(&self.clock, sent);
+        let stands = |header: &Header| self.track(0).judge(header.s0, &[]) == Judged::Valid;
+        let plain = far.packing().plain(&name, &frame);
+        let plain = plain.filter(|(header, _)| !self.floors.any() && header.soft_exp > past && stands(header));
+        let read = plain.and_then(|(header, at)| Some((take.plain(header, &mut frame, at)?, header.stamp)));
+        let read = match read {
+            Some(read) => Some(read),
+            None => {
+                let entry = self.take_closer(line, &name, frame, sent, take.space()).await?;
+                entry.map(|entry| (take.entry(Arc::clone(&entry)), entry.header().stamp))
+            }
+        };
+        Ok(read.map(|(out, stamp)| {
+            if !self.flights.is_empty() {
+                self.flights.contest([(near, stamp)]);
+            }
+            out
+        }))
     }
 
     async fn read_line<T: Take>(&self, far: &Far, line: usize, keys: &[(usize, &str)], take: &T) -> Reads<T::Out> {

@@ -13,7 +13,7 @@ use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Result, Tick};
 use tokio::time::Instant;
 
-pub(crate) use self::bare::{FarNames, Payloads};
+pub(crate) use self::bare::{Entries, FarNames, Payloads};
 use self::load::Boarded;
 use super::near::Probe;
 use super::trust::Footing;
@@ -89,7 +89,7 @@ impl Engine {
         Batch::new(self, keys, space, None).run().await
     }
 
-    /// Whether many keys are read without a flight for each: there is nothing to install, and no write of our own is on
+    /// Whether keys are read without a flight for each: there is nothing to install, and no write of our own is on
     /// its way.
     pub(crate) fn reads_bare(&self) -> bool {
         self.near.is_none() && self.behind.is_none()
