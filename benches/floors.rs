@@ -257,7 +257,7 @@ fn far() {
             runtime.block_on(redis::cmd("GET").arg(key).query_async(&mut bare.clone())).expect("a value");
         assert_eq!(value.len(), 512);
     };
-    // what a far hit sends: the ttl and the value in one pipeline
+    // what a read that may load sends: the ttl and the value in one pipeline
     let bare_pair = |key: &str| {
         let mut pipe = redis::pipe();
         pipe.cmd("PTTL").arg(key).cmd("GET").arg(key);
