@@ -153,7 +153,7 @@ impl TieredBuilder {
     ///
     /// What is given up: other processes see a value later, a write that fails is only counted (`BackgroundWriteFailed`)
     /// and its key invalidated, and a process that dies loses what waits. Until the far store answers a write, this process
-    /// reads it as the newest: keep that store's deadline below the bound, or another's change is unseen as long.
+    /// reads it as the newest, for the bound at most: a write that was not answered by then has failed.
     /// Default: off.
     pub fn background_writes(mut self, most: usize) -> Self {
         self.behind = Some(most);

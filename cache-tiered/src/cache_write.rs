@@ -119,8 +119,8 @@ where
     /// Stores a value read or written with the row's `version`, unless the far store holds the same version or a newer
     /// one; says whether it was stored. One round trip.
     ///
-    /// Stored, it is as good as a `set`. `false` tells nobody anything: whoever holds an older value near goes on until it
-    /// hears of the newer one from its writer.
+    /// Stored, it is as good as a `set`. After `false` this process compares what it holds near with the far store before
+    /// it serves it again; other processes are told nothing: they hear of the newer value from its writer.
     ///
     /// # Errors
     /// As [`set`](Self::set), `Overloaded` too if the value was refused: then the key is missing, and there was no newer

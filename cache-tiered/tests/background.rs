@@ -248,3 +248,53 @@ async fn an_invalidation_that_fails_ends_the_old_value_for_its_process() {
     assert_eq!(cache.get("k").await.unwrap(), None);
     assert_eq!(names(&node(&memory).await).get("k").await.unwrap(), None, "what is refused is removed");
 }
+
+/// G3: a write whose answer does not come is not served for longer than the bound, however long the far store's own
+/// deadline is; and none has ended it by then.
+#[tokio::test]
+async fn a_background_write_that_is_not_answered_is_read_for_the_bound_at_most() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let (cache, other) = (names(&tiered), names(&node(&memory).await));
+    far.slow_replies(Duration::from_secs(3600));
+    cache.set("k", "mine".into()).await.unwrap();
+    eventually("it was stored", async || other.get("k").await.unwrap().is_some_and(|v| *v == "mine")).await;
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "mine", "its process reads it while it flies");
+    other.invalidate("k").await.unwrap();
+    let since = Instant::now();
+    far.slow_replies(Duration::ZERO);
+    eventually("it is not read any more", async || cache.get("k").await.unwrap().is_none()).await;
+    assert!(since.elapsed() < BOUND * 2, "{:?}", since.elapsed());
+    eventually("it counts as failed", async || tiered.metrics().get(Metric::BackgroundWriteFailed) == 1).await;
+    eventually("the key is invalidated for good", async || tiered.pending_invalidations() == 0).await;
+    assert_eq!(*cache.get_or_load("k", || ok("new")).await.unwrap(), "new");
+}
+
+/// The same while a change in the foreground flies in the place of a write: what it would show is no more for its process,
+/// nor is what the write replaced.
+#[tokio::test]
+async fn a_write_that_a_change_makes_void_is_read_for_the_bound_at_most() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiered = behind(&far, 100).await;
+    let cache = names(&tiered);
+    cache.set("k", "old".into()).await.unwrap();
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    far.slow(Duration::from_millis(100));
+    cache.set("flies", "v".into()).await.unwrap();
+    eventually("it left", async || far.calls(Op::Change) == 2).await;
+    cache.set("k", "new".into()).await.unwrap();
+    far.slow(Duration::from_secs(3600));
+    let change = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.invalidate("k").await }
+    });
+    eventually("the change left", async || far.calls(Op::Change) == 3).await;
+    far.slow(Duration::ZERO);
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "new");
+    eventually("it is not read any more", async || cache.get("k").await.unwrap().is_none_or(|v| *v != "new")).await;
+    assert_eq!(cache.get("k").await.unwrap(), None, "what the write replaced is not for its process");
+    assert_eq!(*cache.get_or_load("k", || ok("newer")).await.unwrap(), "newer");
+    change.abort();
+}

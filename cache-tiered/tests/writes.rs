@@ -4,6 +4,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use cache_core::memory::LocalMemory;
+use cache_core::testkit::Chaos;
 use cache_core::{ErrorKind, Memory};
 use cache_tiered::Tiered;
 use common::{BOUND, alone, dawdle, eventually, names, node, ok};
@@ -96,4 +98,27 @@ async fn a_settled_invalidation_returns_when_nobody_serves_the_old_value() {
     names(&b).get_or_load("k", || ok("old")).await.unwrap();
     names(&a).invalidate_settled("k").await.unwrap();
     assert!(names(&b).get("k").await.unwrap().is_none());
+}
+
+/// A refused versioned write says that the far store holds what is newer. The near copy of its process may be older yet:
+/// the message of the newer one may be on its way, or lost.
+#[tokio::test]
+async fn a_versioned_write_that_is_refused_leaves_no_older_value_near() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiers = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone());
+    let (tiered, other) = (tiers.build().await.unwrap(), node(&memory).await);
+    let (cache, other) = (names(&tiered), names(&other));
+    assert!(cache.set_versioned("k", "one".into(), 1).await.unwrap());
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "one");
+    far.mute(true);
+    assert!(other.set_versioned("k", "three".into(), 3).await.unwrap());
+    eventually("the message is lost", async || far.dropped() > 0).await;
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "one", "nobody told it, and the bound is not over");
+    assert!(!cache.set_versioned("k", "two".into(), 2).await.unwrap());
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "three");
+    let calls = far.total_calls();
+    assert!(!cache.set_versioned("k", "two".into(), 2).await.unwrap());
+    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "three");
+    assert!(far.total_calls() <= calls + 3, "what is current is confirmed by its stamp");
 }

@@ -7,7 +7,7 @@ use cache_tiered::coherence::{Cause, ack_purges};
 use crate::config::{Config, Kind};
 use crate::far::Frame;
 use crate::ghost::What;
-use crate::node::KEY;
+use crate::node::{KEY, at};
 use crate::world::World;
 use crate::writer::{Message, Purge, Step, Writer};
 
@@ -47,7 +47,7 @@ impl World {
                 if self.nodes[index].publishing {
                     return false;
                 }
-                self.nodes[index].mark(n);
+                self.nodes[index].mark_own(n, writer.run);
                 writer.step = Step::Commit(self.now);
             }
             Step::Commit(since) => {
@@ -77,7 +77,7 @@ impl World {
                 self.publish(Message::Key(n));
                 writer.step = Step::Done(n);
             }
-            Step::Turn => match self.nodes[index].queue.take_over(&KEY) {
+            Step::Turn => match self.nodes[index].queue.take_over(&KEY, at(self.now)) {
                 None => return false,
                 Some(taken) => (writer.flies, writer.step) = (taken, Step::Send),
             },
@@ -104,7 +104,7 @@ impl World {
                 if self.nodes[index].publishing {
                     return false;
                 }
-                self.nodes[index].mark(n);
+                self.nodes[index].mark_own(n, writer.run);
                 self.returned(index, writer);
                 return true;
             }
@@ -171,7 +171,7 @@ impl World {
             return None;
         }
         match writer.kind {
-            Kind::Other => node.mark(n),
+            Kind::Other => node.mark_own(n, writer.run),
             Kind::Tag => node.bump(n, config.tag.unwrap_or_default()),
             _ if config.fine && ack_purges(node.track.knows(n)) => {
                 node.detach(Cause::Own);
@@ -179,7 +179,7 @@ impl World {
             }
             _ => {
                 self.purge(index, n);
-                self.nodes[index].mark(n);
+                self.nodes[index].mark_own(n, writer.run);
             }
         }
         self.returned(index, writer);

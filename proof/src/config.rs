@@ -20,7 +20,7 @@ pub enum Kind {
     /// Read-modify-write of the value that stands: what is made of it is as old as it is.
     Update,
     /// Commit, then store the value in the background. Who else commits is ordered by the far store, not by the origin:
-    /// nobody else may change the key in such a run.
+    /// another process changes the key only once it was stored.
     Behind,
 }
 
@@ -103,6 +103,9 @@ pub struct Config {
     pub first: u64,
     /// What is there already when the run begins.
     pub warm: Warm,
+    /// Whether the second process has missed a change when the run begins, and applied the one after it, which a replica
+    /// lacks.
+    pub gapped: bool,
     /// Whether all nodes may do the same, so that they need not be told apart.
     pub alike: bool,
     /// Whether the promise counts invalidations that a failover lost as acknowledged. It should not hold then.
@@ -143,6 +146,7 @@ impl Config {
         remade: None,
         first: 1,
         warm: Warm::Cold,
+        gapped: false,
         alike: false,
         full_promise: false,
     };

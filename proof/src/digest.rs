@@ -22,7 +22,7 @@ impl Node {
         };
         self.track.hash(into);
         self.seen.hash(into);
-        (self.publishing, self.outage, self.applying, self.pending, self.ring).hash(into);
+        (self.publishing, self.outage, self.applying, self.pending, self.ring, self.barred).hash(into);
         (self.own, self.own_hard, self.own_tag, self.told).hash(into);
         self.near.and_then(|id| self.entry(id)).map(|entry| self.essence(&entry, far, now, outage)).hash(into);
         // a current flight that is no more would be a leak; it is told by its number
@@ -46,6 +46,7 @@ impl Node {
         };
         unordered(self.callers.iter(), caller, into);
         let flight = |flight: &Flight, mut hasher: &mut Hash64| {
+            self.spared.contains(&flight.id).hash(&mut hasher);
             (self.is_current(flight.id), flight.epoch, flight.begun, flight.need, object(flight.suspect))
                 .hash(&mut hasher);
             unordered(flight.joined.iter(), |join, hasher| join.hash(hasher), hasher);

@@ -22,6 +22,13 @@ impl Node {
         self.publish();
     }
 
+    /// Marks an own change applied that left in `run`.
+    pub fn mark_own(&mut self, n: u64, run: Option<u64>) {
+        if self.track.run() == run || broken(Mutation::LateNumbers) {
+            self.mark(n);
+        }
+    }
+
     /// Remembers the tag's bump.
     pub fn bump(&mut self, n: u64, tag: u64) {
         self.track.bump(n, tag);

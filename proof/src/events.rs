@@ -44,7 +44,11 @@ impl World {
             self.far.floor = replica.floor;
             // callers that came before are promised no more than those that come now
             for node in &mut self.nodes {
-                node.flights.iter_mut().for_each(|flight| flight.need = Need::default());
+                node.spared = node.flights.iter().map(|flight| flight.id).collect();
+                for flight in &mut node.flights {
+                    flight.need = Need::default();
+                    flight.joined.iter_mut().for_each(|join| join.need = Need::default());
+                }
                 node.callers.iter_mut().for_each(|caller| caller.need = Need::default());
             }
         }

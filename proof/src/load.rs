@@ -190,6 +190,8 @@ impl World {
     pub(crate) fn judge(&mut self, config: &Config, index: usize, flight: &Flight, frame: Frame, then: Then) -> Next {
         let track = &self.nodes[index].track;
         let judged = track.judge(frame.s0, tags_of(config));
+        // as `Floors::admits`, in versions
+        let judged = if frame.value < self.nodes[index].barred { Judged::Invalid } else { judged };
         match (judged, then) {
             (Judged::Ask, _) => Next::On(Pc::Ask(track.epoch(), frame, then)),
             (Judged::Valid, Then::Peek) => self.revalidated(config, index, flight),
@@ -284,7 +286,10 @@ impl World {
                     node.confirm(id, if broken(Mutation::NoFlightEpoch) { epoch } else { flight.epoch }, now);
                 }
                 // current as of the load's beginning
-                Put::Unconfirmed => node.confirm(id, UNCONFIRMED, flight.begun),
+                Put::Unconfirmed => {
+                    let since = if broken(Mutation::UnconfirmedFromEnd) { now } else { flight.begun };
+                    node.confirm(id, UNCONFIRMED, since);
+                }
                 Put::After => {
                     node.confirm(id, UNCONFIRMED, flight.begun);
                     return Next::On(Pc::PutAfter(id));
@@ -329,6 +334,7 @@ impl World {
         }
         let written = self.nodes[index].written(config).filter(|_| !broken(Mutation::BehindUntold));
         let told = written.map_or(told, |value| Told { value, how: How::Plain, loaded: false, ..told });
+        let before = self.nodes[index].told;
         if !flight.refreshes {
             self.answer(index, flight.need, told.value, told.how);
         }
@@ -341,6 +347,10 @@ impl World {
                 Take::Unconfirmed => self.answer(index, join.need, told.value, How::Unconfirmed),
                 Take::Again => self.begin_look(config, index, join.need),
             }
+        }
+        if self.nodes[index].spared.contains(&flight.id) {
+            // values may go back once over a failover
+            self.nodes[index].told = before;
         }
         Next::Over
     }

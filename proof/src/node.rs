@@ -93,6 +93,10 @@ pub struct Node {
     pub callers: Vec<Caller>,
     /// The changes under way.
     pub writers: Vec<Writer>,
+    /// The flights that were under way in a failover: what they tell may be what it lost.
+    pub spared: Vec<u64>,
+    /// The least version that it takes from the far store.
+    pub barred: u8,
     /// Its background writes.
     pub queue: Queue<u8, Put>,
     /// The message that is being applied.
@@ -137,6 +141,8 @@ impl Node {
             flights: Vec::new(),
             callers: Vec::new(),
             writers: Vec::new(),
+            spared: Vec::new(),
+            barred: 0,
             queue: Queue::default(),
             applying: None,
             beat: BeatAt::Idle,

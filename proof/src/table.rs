@@ -151,6 +151,26 @@ const BEHIND: Config = Config {
 const BEHIND_VOID: Config =
     Config { name: "behind-void", gets: [0, 2, 0], writes: &[(1, Kind::Behind), (1, Kind::Delete)], ..BEHIND };
 
+/// A value that was stored and changed by another process before the one that stores it knows that it was.
+const BEHIND_LATE: Config = Config {
+    name: "behind-late",
+    ticks: 2,
+    gets: [0, 2, 0],
+    writes: &[(1, Kind::Behind), (0, Kind::Delete)],
+    ..BEHIND
+};
+
+/// Loads while cut off that take as long as the window is.
+const CUT_OFF_SLOW: Config = Config { name: "cut-off-slow", ticks: 4, ..CUT_OFF };
+
+/// Numbers that the old server gave, with a gap below them, and the new one gives again.
+const FAILOVER_NUMBERS: Config =
+    Config { name: "failover-numbers", warm: Warm::Near, gets: [0, 2, 0], beats: [0, 2, 0], gapped: true, ..FAILOVER };
+
+/// A change that the old server acknowledges when the new one is known already.
+const FAILOVER_LATE: Config =
+    Config { name: "failover-late", gapped: false, writes: &[(1, Kind::Other), (0, Kind::Delete)], ..FAILOVER_NUMBERS };
+
 /// The clean runs of every kind.
 pub const QUICK: &[Config] = &[
     BASE,
@@ -183,6 +203,7 @@ pub const QUICK: &[Config] = &[
     Config { name: "unnumbered", events: Events { full: 1, ..NONE }, ..SMALL },
     Config { name: "restart", events: Events { restart: 1, ..NONE }, gets: [0, 1, 0], ..SMALL },
     FAILOVER,
+    FAILOVER_NUMBERS,
     LOWER,
     CUT_OFF,
     STRICT_OUTAGE,
@@ -204,6 +225,8 @@ pub const QUICK: &[Config] = &[
     },
     BEHIND,
     BEHIND_VOID,
+    BEHIND_LATE,
+    CUT_OFF_SLOW,
     REFRESH,
     REFRESH_BOTH,
     Config { name: "refresh-own", writes: &[(1, Kind::Delete)], ..REFRESH },
@@ -240,6 +263,7 @@ pub const NIGHTLY: &[Config] = &[
         ..TAGS
     },
     Config { name: "tags-all-lost", events: Events { tags_lost: 1, seq_lost: 1, ..NONE }, ..TAGS },
+    FAILOVER_LATE,
     Config { name: "failover-2", gets: [0, 2, 0], ..FAILOVER },
     Config { name: "cut-off-3", gets: [0, 3, 0], beats: [0, 2, 0], ..CUT_OFF },
     Config { name: "calls-fail-2", gets: [0, 2, 0], beats: [1, 1, 0], events: Events { fail: 1, ..NONE }, ..SMALL },
@@ -300,6 +324,10 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::FallbackDetached => FALLBACK_OWN,
         Mutation::WrittenUnread | Mutation::BehindReorders => BEHIND,
         Mutation::BehindUntold | Mutation::BehindSurvives | Mutation::BehindWithdrawn => BEHIND_VOID,
+        Mutation::BehindOverstays => BEHIND_LATE,
+        Mutation::UnconfirmedFromEnd => CUT_OFF_SLOW,
+        Mutation::RunKeepsNumbers => FAILOVER_NUMBERS,
+        Mutation::LateNumbers => FAILOVER_LATE,
         Mutation::RefreshBlind | Mutation::EmptyDrops => REFRESH,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,
         Mutation::TrustAfterEntry | Mutation::TrustBeforeEpoch => FINE,

@@ -70,6 +70,12 @@ impl World {
             node.reads = gets > 0;
         }
         world.warm(config);
+        if config.gapped {
+            world.far.number(None);
+            world.far.replicate();
+            let after = world.far.number(None);
+            world.nodes[1].mark(after);
+        }
         world.tidy(config);
         world
     }
@@ -251,8 +257,10 @@ impl World {
 
     /// Forgets what can't matter any more.
     fn tidy(&mut self, config: &Config) {
-        for (node, gets) in self.nodes.iter_mut().zip(self.gets) {
-            node.idle = gets == 0 && node.callers.is_empty() && node.flights.is_empty() && !config.is_repaired();
+        for ((node, gets), beats) in self.nodes.iter_mut().zip(self.gets).zip(&self.beats) {
+            // without another beat it learns of nothing that it would repair
+            let repairs = config.is_repaired() && (*beats > 0 || node.beat != BeatAt::Idle);
+            node.idle = gets == 0 && node.callers.is_empty() && node.flights.is_empty() && !repairs;
             if node.idle {
                 node.inbox.clear();
                 node.beat = BeatAt::Idle;
@@ -270,6 +278,9 @@ impl World {
         match action {
             Action::Tick => {
                 self.now += 1;
+                for node in &mut self.nodes {
+                    node.give_up_late(config, self.now);
+                }
                 true
             }
             Action::Get(node) => {
@@ -282,8 +293,13 @@ impl World {
             Action::Fly(node, place) => self.fly(config, node, place),
             Action::FlightFails(node, place) => self.fail_flight(config, node, place),
             Action::Write(index) => {
-                self.begun |= 1 << index;
                 let (node, kind) = config.writes[index];
+                // what two processes store and invalidate is ordered by the far store, not by the origin: one that
+                // changes what the other stores waits until it was stored
+                if kind == Kind::Delete && self.stores(|other| other != node) {
+                    return false;
+                }
+                self.begun |= 1 << index;
                 self.begin_write(config, node, kind);
                 true
             }
@@ -367,7 +383,7 @@ impl Hash for World {
                 (*writer == index && self.begun & (1 << bit) == 0).then_some(kind).hash(&mut hasher);
             }
             if node.idle {
-                node.holds_new(self).hash(&mut hasher);
+                (node.holds_new(self), node.track.run(), node.pending).hash(&mut hasher);
                 node.digest_writes(&self.far, &mut hasher);
             } else {
                 node.digest(&self.far, self.now, outage, &mut hasher);

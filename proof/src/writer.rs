@@ -71,6 +71,14 @@ pub struct Writer {
     pub step: Step,
 }
 
+impl Writer {
+    /// Whether it is a background write that the far store has not taken.
+    #[must_use]
+    pub fn is_to_store(&self) -> bool {
+        self.kind == Kind::Behind && self.step == Step::Send
+    }
+}
+
 /// A value that waits to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Put {

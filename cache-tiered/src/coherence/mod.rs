@@ -16,7 +16,7 @@ mod track;
 mod view;
 
 pub use fence::{Fence, FlightId, Joined};
-pub use queue::Queue;
+pub use queue::{Newest, Queue};
 pub use ring::Ring;
 pub use rules::{
     Cause, Joining, Overtaken, Refreshing, Take, Worth, ack_purges, doubtful, ends_with_purge, found_current, is_fresh,

@@ -115,6 +115,14 @@ pub enum Mutation {
     BehindSurvives,
     /// A background write that a change makes void is not read while the change flies.
     BehindWithdrawn,
+    /// A background write is read for as long as it flies.
+    BehindOverstays,
+    /// A value loaded while cut off counts as current as of the end of its load.
+    UnconfirmedFromEnd,
+    /// Numbers that a server gave count as applied on the next one.
+    RunKeepsNumbers,
+    /// A number that a server gave counts as applied on the next one if its acknowledgement comes late.
+    LateNumbers,
     /// A flight's entry is put once the flight has settled.
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
@@ -185,6 +193,10 @@ impl Mutation {
         Self::BehindReorders,
         Self::BehindSurvives,
         Self::BehindWithdrawn,
+        Self::BehindOverstays,
+        Self::UnconfirmedFromEnd,
+        Self::RunKeepsNumbers,
+        Self::LateNumbers,
     ];
 
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show

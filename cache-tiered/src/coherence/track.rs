@@ -251,7 +251,7 @@ impl Track {
         // numbers at or below the new base are covered by the epoch; those above it that another run, or another life of
         // the line, gave, will be given again
         self.ahead = self.ahead.split_off(&(high + 1));
-        if matches!(reason, Bump::Reset | Bump::Run) {
+        if reason == Bump::Reset || reason == Bump::Run && !broken(Mutation::RunKeepsNumbers) {
             self.ahead.clear();
         }
         self.close_up();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::observe::Metric;
-use cache_core::{Change, Entry, Result, check_value};
+use cache_core::{Change, Entry, Result, Tick, check_value};
 use tokio::sync::Notify;
 
 use super::{Engine, Where, join_all};
 use crate::answer::{Freshness, Served, Tier};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Cause, Queue};
+use crate::coherence::{Cause, Newest, Queue};
 use crate::loaded::Produced;
 use crate::space::Space;
 
@@ -62,9 +62,9 @@ impl Behind {
     }
 
     /// The next writes, which fly from now on.
-    fn depart(&self) -> Vec<Write> {
+    fn depart(&self, now: Tick) -> Vec<Write> {
         let mut queue = self.queue();
-        std::iter::from_fn(|| queue.depart()).take(AT_ONCE).collect()
+        std::iter::from_fn(|| queue.depart(now)).take(AT_ONCE).collect()
     }
 
     fn land(&self, key: &str) {
@@ -128,8 +128,28 @@ impl Engine {
 
     /// The value of a write on its way, if it may be served: a process reads its own writes.
     pub(crate) fn written(&self, near_key: &str) -> Option<Arc<Entry>> {
-        let entry = Arc::clone(&self.behind.as_ref()?.queue().newest(near_key)?.entry);
+        let entry = self.newest(near_key)?;
         (self.clock.now() < entry.deadline() && !self.work.is_closed() && self.stands(&entry)).then_some(entry)
+    }
+
+    fn newest(&self, near_key: &str) -> Option<Arc<Entry>> {
+        let behind = self.behind.as_ref()?;
+        let late = {
+            let queue = behind.queue();
+            if queue.is_settled(near_key) {
+                return None;
+            }
+            // the clock is read after the write was found flying
+            match queue.newest(near_key, self.clock.now(), self.options.bound)? {
+                Newest::Read(write) => return Some(Arc::clone(&write.entry)),
+                Newest::Overdue(write) => Arc::clone(&write.at.near),
+            }
+        };
+        // as if it had failed, which it is about to; what the far store holds may be older, and is not for us
+        self.raise_floor(&late);
+        self.purge(&late, Cause::Own);
+        behind.queue().give_up(near_key);
+        None
     }
 
     /// As [`written`](Self::written), for a key space.
@@ -160,7 +180,7 @@ impl Engine {
         let keys: BTreeSet<&Arc<str>> = keys.iter().map(|at| &at.near).collect();
         let mut turn = Turn { behind, keys: Vec::new() };
         for key in keys {
-            if behind.once(|queue| queue.take_over(key)).await {
+            if behind.once(|queue| queue.take_over(key, self.clock.now())).await {
                 turn.keys.push(Arc::clone(key));
             }
         }
@@ -171,7 +191,7 @@ impl Engine {
     pub(crate) async fn write_behind(self: Arc<Self>) {
         let Some(behind) = &self.behind else { return };
         loop {
-            let writes = behind.depart();
+            let writes = behind.depart(self.clock.now());
             if writes.is_empty() {
                 behind.more.notified().await;
                 continue;
@@ -182,7 +202,9 @@ impl Engine {
 
     async fn send_behind(&self, behind: &Behind, write: Write) {
         let Write { at, frame, ttl, entry: _ } = write;
-        let sent = self.change_line(at.line, std::slice::from_ref(&at), Change::Put { frame, ttl }).await;
+        // no longer than it may be read: then it counts as failed, and the key is invalidated when that can be
+        let most = Some(self.options.bound);
+        let sent = self.change_line(at.line, std::slice::from_ref(&at), Change::Put { frame, ttl }, most).await;
         if !sent.is_ok_and(|applied| applied.stored) {
             // the key is left without a value, or is invalidated when the far store answers again
             self.counters.count(Metric::BackgroundWriteFailed);

@@ -37,7 +37,7 @@ impl Engine {
                     let _shift = shift;
                     // here, so that no write is taken back for a change that is never made
                     let _turn = if voids { engine.void_writes(&keys).await } else { None };
-                    engine.change_line(line, &keys, change).await
+                    engine.change_line(line, &keys, change, None).await
                 })
             })
             .collect();
@@ -59,7 +59,14 @@ impl Engine {
         failed.map_or(Ok(total), Err)
     }
 
-    pub(super) async fn change_line(&self, line: usize, keys: &[Where], change: Change) -> Result<Applied> {
+    /// Applies `change` to keys of one line. If it is not answered within `most`, it fails.
+    pub(super) async fn change_line(
+        &self,
+        line: usize,
+        keys: &[Where],
+        change: Change,
+        most: Option<Duration>,
+    ) -> Result<Applied> {
         let Some((far, bus)) = self.far.as_ref().and_then(|far| far.bus().map(|bus| (far, bus))) else {
             return self.change_unheard(keys, change).await;
         };
@@ -74,9 +81,21 @@ impl Engine {
             Change::Delete if broken(Mutation::InvalidateSoftens) => Change::Soften { grace: self.options.max_ttl },
             change => change,
         };
-        let answer = far.call(&self.clock, &self.counters, bus.change(names, self.node, &far_keys, change)).await;
-        match answer {
-            Ok(applied) if applied == UNCHANGED && kind != Kind::Always => Ok(applied),
+        let call = bus.change(names, self.node, &far_keys, change);
+        let call = async {
+            match most {
+                Some(most) => tokio::time::timeout(most, call).await.unwrap_or_else(|_| Err(unanswered(most))),
+                None => call.await,
+            }
+        };
+        match far.call(&self.clock, &self.counters, call).await {
+            Ok(applied) if applied == UNCHANGED && kind != Kind::Always => {
+                if kind == Kind::IfNewer {
+                    // somebody stored what is newer; his message may not be here yet
+                    keys.iter().for_each(|at| self.doubt(&at.near));
+                }
+                Ok(applied)
+            }
             Ok(applied) => {
                 let purges = ack_purges(self.track(line).knows(applied.n));
                 for at in keys.iter().filter(|_| purges) {
@@ -85,7 +104,7 @@ impl Engine {
                 for (at, floor) in keys.iter().zip(floors).filter(|_| replaces) {
                     self.floors.lift(&at.near, floor, self.clock.now());
                 }
-                self.mark(line, applied.n);
+                self.mark_own(line, applied.n, run);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
                 self.remember(line, Told::keys(&far_keys), run);
                 Ok(applied)
@@ -219,6 +238,12 @@ impl Engine {
         let span = self.options.max_ttl;
         (now / u64::try_from(span.as_millis()).unwrap_or(u64::MAX), span)
     }
+}
+
+/// The error of a change that was not answered in time.
+fn unanswered(most: Duration) -> Error {
+    let text = format!("the far store did not answer a background write within {most:?}");
+    Error::new(ErrorKind::Timeout, text).with_operation("change")
 }
 
 /// What a change hangs on.

@@ -168,6 +168,16 @@ impl Engine {
         self.lines[line].view.publish(&track);
     }
 
+    /// Marks an own change applied that was acknowledged with `n`. It left in `run`: if another server was met since, the
+    /// number may be of the old one, and the new one will give it to another change.
+    pub(crate) fn mark_own(&self, line: usize, n: u64, run: Option<u64>) {
+        let mut track = self.track(line);
+        if track.run() == run || broken(Mutation::LateNumbers) {
+            track.mark(n);
+            self.lines[line].view.publish(&track);
+        }
+    }
+
     /// Remembers a tag's bump.
     pub(crate) fn apply_bump(&self, line: usize, n: u64, tag: u64) {
         let mut track = self.track(line);

@@ -85,7 +85,8 @@ impl Engine {
             near.put(&at.near, Arc::clone(entry));
         }
         // current as of the load's beginning: what was changed while it ran, nobody said
-        if self.settle(at, flight, Some(entry), |_| entry.confirm(UNCONFIRMED, flight.begun)) && !early {
+        let since = if broken(Mutation::UnconfirmedFromEnd) { self.clock.now() } else { flight.begun };
+        if self.settle(at, flight, Some(entry), |_| entry.confirm(UNCONFIRMED, since)) && !early {
             near.put(&at.near, Arc::clone(entry));
         }
     }

@@ -166,7 +166,7 @@ impl Engine {
                 for near in far_keys.iter().filter_map(|key| self.names.near_of(line, key)) {
                     self.purge(&near, Cause::Own);
                 }
-                self.mark(line, applied.n);
+                self.mark_own(line, applied.n, run);
                 self.remember(line, Told::keys(&far_keys), run);
                 self.counters.add(Metric::Invalidated, keys.len() as u64);
             }
