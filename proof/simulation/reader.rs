@@ -176,8 +176,17 @@ pub(crate) fn rows(
     }
 }
 
-/// Reads every row once, in the quiet at the end; the rows where the answer isn't the database's, and the answers.
-pub(crate) async fn last_reads(world: &Arc<World>, process: &Process) -> Vec<(u16, Option<u64>)> {
+/// A row on which a process and the database disagree in the end.
+pub(crate) struct Unequal {
+    pub(crate) key: u16,
+    /// What the process was told, if anything.
+    pub(crate) version: Option<u64>,
+    /// Whether it was told that this stands in for a load.
+    pub(crate) soft: bool,
+}
+
+/// Reads every row once, in the quiet at the end; the rows where the answer isn't the database's.
+pub(crate) async fn last_reads(world: &Arc<World>, process: &Process) -> Vec<Unequal> {
     let mut unequal = Vec::new();
     for key in 0..world.plan.keys() {
         let begun = world.era.stamp();
@@ -188,7 +197,7 @@ pub(crate) async fn last_reads(world: &Arc<World>, process: &Process) -> Vec<(u1
         }
         let version = told.map(|(version, ..)| version);
         if version != Some(world.origin.truth(key)) {
-            unequal.push((key, version));
+            unequal.push(Unequal { key, version, soft: told.is_some_and(|(.., soft)| soft) });
         }
     }
     unequal

@@ -127,9 +127,11 @@ impl Engine {
 
     /// Why a flight that missed is not to load, if it isn't: a load failed a moment ago, here or, for `rest` yet, in
     /// another process.
-    pub(super) fn held_back(&self, at: &Where, flight: &Flight, policy: &Policy, rest: Duration) -> Option<Error> {
-        if !rest.is_zero() && flight.fallback().is_some() {
-            return Some(self.rested(at, rest));
+    pub(super) fn held_back(&self, at: &Where, flight: &Flight, space: &Space, rest: Duration) -> Option<Error> {
+        let policy = &space.policy;
+        // one that may not be served would make the rest an outage of the key
+        if !rest.is_zero() && self.fall_back(at, flight, space, StaleReason::LoadFailed).is_some() {
+            return Some(self.rested(at, policy, rest));
         }
         self.remembered(at, policy)
     }
@@ -145,8 +147,10 @@ impl Engine {
         }
     }
 
-    /// Another process's load of the key failed a moment ago; it is left alone for `left`.
-    pub(super) fn rested(&self, at: &Where, left: Duration) -> Error {
+    /// Another process's load of the key failed a moment ago; it is left alone for `left`, by the server's clock, and here
+    /// no longer than after a failure of our own: a clock that was set back would make it an outage of the key.
+    pub(super) fn rested(&self, at: &Where, policy: &Policy, left: Duration) -> Error {
+        let left = policy.fail_safe.map_or(left, |fail_safe| left.min(fail_safe.throttle));
         let text = "a load of the key failed in another process a moment ago, and the origin is given a pause";
         let error = Error::new(ErrorKind::Loader, text).with_operation("load").with_retry_after(left);
         self.pauses.rest(&at.near, self.clock.now() + left, Why::Failed(error.clone()));

@@ -38,7 +38,7 @@ impl Batch<'_> {
     fn held_back(&mut self, led: Led, rest: Duration) -> Option<Led> {
         let (engine, policy) = (self.engine, &self.space.policy);
         let flight = Arc::clone(led.lead.flight());
-        let Some(error) = engine.held_back(&led.at, &flight, policy, rest) else { return Some(led) };
+        let Some(error) = engine.held_back(&led.at, &flight, self.space, rest) else { return Some(led) };
         let Led { index, at, lead, .. } = led;
         engine.conclude_failed(&at, &flight, policy);
         lead.end(Outcome::Failed(error.clone()));

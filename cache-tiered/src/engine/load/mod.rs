@@ -175,7 +175,7 @@ impl Engine {
                 Some(Err(_)) => far_works = false,
             }
         }
-        if let Some(error) = self.held_back(at, &flight, &space.policy, rest) {
+        if let Some(error) = self.held_back(at, &flight, space, rest) {
             self.conclude_failed(at, &flight, &space.policy);
             lead.end(Outcome::Failed(error.clone()));
             return self.or_fallback(at, &flight, space, may_fall_back, Outcome::Failed(error));

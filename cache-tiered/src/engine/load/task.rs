@@ -141,7 +141,7 @@ impl LoadTask {
                 Ok(Round::Granted(held)) => return self.fill(far, held, loader).await,
                 Ok(Round::Barred) => return self.barred(loader).await,
                 Ok(Round::Resting(left)) if self.has_fallback() => {
-                    return Err(self.engine.rested(&self.at, left));
+                    return Err(self.engine.rested(&self.at, &self.space.policy, left));
                 }
                 // whom its fallback does not serve can't wait for so long
                 Ok(Round::Resting(_)) => self.unrest(far).await?,
@@ -188,7 +188,7 @@ impl LoadTask {
 
     /// Whether there is something to serve instead of a load, in the far store or, if that was too slow to tell, near.
     fn has_fallback(&self) -> bool {
-        self.flight.fallback().is_some() || self.engine.near_fallback(&self.at.near, &self.space).is_some()
+        self.engine.fall_back(&self.at, &self.flight, &self.space, StaleReason::LoadFailed).is_some()
     }
 
     /// Removes a value that rests, so that the key can be loaded.
