@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::{Entry, Error, ErrorKind, Tick};
 use tokio::time::Instant;
 
-use super::pauses::Why;
+use super::pauses::{Span, Why};
 use super::{Engine, Where};
 use crate::answer::{Freshness, Served, StaleReason, Tier};
 use crate::coherence::{UNCONFIRMED, found_current, stands_in};
@@ -121,27 +121,26 @@ impl Engine {
         if throttle.is_none() && backoff.is_none() {
             return;
         }
-        let pause = |failures| throttle.or_else(|| Some(backoff?.pause(failures, fastrand::f64()))).unwrap_or_default();
-        self.pauses.failed(&at.near, self.clock.now(), error.clone(), pause);
+        let span = |failures| {
+            let alone = backoff.map_or(Duration::ZERO, |backoff| backoff.pause(failures, fastrand::f64()));
+            Span { alone, covered: throttle.unwrap_or(alone) }
+        };
+        self.pauses.failed(&at.near, self.clock.now(), error.clone(), span);
     }
 
     /// Why a flight that missed is not to load, if it isn't: a load failed a moment ago, here or, for `rest` yet, in
     /// another process.
     pub(super) fn held_back(&self, at: &Where, flight: &Flight, space: &Space, rest: Duration) -> Option<Error> {
         let policy = &space.policy;
-        // one that may not be served would make the rest an outage of the key
-        if !rest.is_zero() && self.fall_back(at, flight, space, StaleReason::LoadFailed).is_some() {
+        // what was invalidated by a tag, evicted or is too old would make a pause an outage of the key
+        let covered = self.fall_back(at, flight, space, StaleReason::LoadFailed).is_some();
+        if !rest.is_zero() && covered {
             return Some(self.rested(at, policy, rest));
         }
-        self.remembered(at, policy)
-    }
-
-    /// The error of a key that is left alone, if it is: not to be loaded now.
-    pub(super) fn remembered(&self, at: &Where, policy: &Policy) -> Option<Error> {
         if policy.fail_safe.is_none() && policy.backoff.is_none() {
             return None;
         }
-        match self.pauses.active(&at.near, self.clock.now())? {
+        match self.pauses.told(&at.near, self.clock.now(), covered)? {
             (Why::Failed(error), left) => Some(error.with_retry_after(left)),
             (Why::Late, _) => None,
         }

@@ -24,9 +24,20 @@ pub(crate) struct Pauses {
 #[derive(Debug)]
 struct Pause {
     until: Tick,
+    /// Until when it lasts where there is no fallback any more.
+    alone: Tick,
     /// Failures in a row.
     failures: u32,
     why: Why,
+}
+
+/// How long a pause is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Where callers have no fallback.
+    pub(crate) alone: Duration,
+    /// Where they are served one.
+    pub(crate) covered: Duration,
 }
 
 /// Why a key is left alone.
@@ -48,21 +59,23 @@ impl Why {
 }
 
 impl Pauses {
-    /// Notes at `now` that the load of `key` failed; `pause` is told how many failed in a row.
-    pub(crate) fn failed(&self, key: &Arc<str>, now: Tick, error: Error, pause: impl FnOnce(u32) -> Duration) {
+    /// Notes at `now` that the load of `key` failed; `span` is told how many failed in a row.
+    pub(crate) fn failed(&self, key: &Arc<str>, now: Tick, error: Error, span: impl FnOnce(u32) -> Span) {
         let mut kept = self.lock();
         let before = kept.get(key).map_or(0, |pause| pause.failures);
         let failures = before.saturating_add(1);
-        let pause = Pause { until: now + pause(failures), failures, why: Why::Failed(error) };
+        let Span { alone, covered } = span(failures);
+        let pause = Pause { until: now + covered, alone: now + alone, failures, why: Why::Failed(error) };
         self.keep(&mut kept, key, pause);
     }
 
     /// Notes that `key` is left alone until `until`, unless it is for longer.
     pub(crate) fn rest(&self, key: &Arc<str>, until: Tick, why: Why) {
         let mut kept = self.lock();
-        let (failures, longer) = kept.get(key).map_or((0, false), |pause| (pause.failures, pause.until >= until));
+        let (failures, alone, longer) =
+            kept.get(key).map_or((0, Tick::ZERO, false), |pause| (pause.failures, pause.alone, pause.until >= until));
         if !longer {
-            self.keep(&mut kept, key, Pause { until, failures, why });
+            self.keep(&mut kept, key, Pause { until, alone, failures, why });
         }
     }
 
@@ -76,12 +89,18 @@ impl Pauses {
 
     /// Why `key` is left alone at `now`, and for how long yet; `None` if it isn't.
     pub(crate) fn active(&self, key: &str, now: Tick) -> Option<(Why, Duration)> {
+        self.told(key, now, true)
+    }
+
+    /// As [`active`](Self::active); whether callers are `covered` by a fallback decides how long the pause is.
+    pub(crate) fn told(&self, key: &str, now: Tick, covered: bool) -> Option<(Why, Duration)> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
         let kept = self.lock();
-        let pause = kept.get(key).filter(|pause| now < pause.until)?;
-        Some((pause.why.clone(), pause.until.since(now)))
+        let pause = kept.get(key)?;
+        let until = if covered { pause.until } else { pause.alone };
+        (now < until).then(|| (pause.why.clone(), until.since(now)))
     }
 
     /// Forgets `key`: it was loaded or changed.
@@ -113,7 +132,8 @@ mod tests {
 
     fn fail(pauses: &Pauses, key: &str, now: Tick) {
         let error = Error::new(ErrorKind::Loader, "no");
-        pauses.failed(&key.into(), now, error, |failures| Duration::from_millis(100) * failures);
+        let span = |failures| Duration::from_millis(100) * failures;
+        pauses.failed(&key.into(), now, error, |failures| Span { alone: span(failures) / 10, covered: span(failures) });
     }
 
     #[test]
@@ -128,6 +148,16 @@ mod tests {
         pauses.clear("k");
         fail(&pauses, "k", at(6000));
         assert!(pauses.active("k", at(6100)).is_none(), "a success ends the row");
+    }
+
+    #[test]
+    fn a_pause_is_shorter_for_those_without_a_fallback() {
+        let pauses = Pauses::default();
+        fail(&pauses, "k", at(1000));
+        assert_eq!(pauses.told("k", at(1000), false).map(|(_, left)| left.as_millis()), Some(10));
+        assert!(pauses.told("k", at(1010), false).is_none() && pauses.active("k", at(1010)).is_some());
+        pauses.rest(&"other".into(), at(2000), Why::Late);
+        assert!(pauses.told("other", at(1000), false).is_none(), "it was said of a fallback");
     }
 
     #[test]

@@ -101,6 +101,32 @@ pub(crate) async fn what_a_tag_invalidated_is_never_a_fallback(far: impl Far) {
     assert!(origin.ask(&late).await.is_err(), "nor is it found in the far store");
 }
 
+/// The throttle is for those whom the fallback serves; without it, it would be an outage as long.
+pub(crate) async fn a_fallback_that_was_invalidated_holds_no_load_back(far: impl Far) {
+    let origin = Origin::says("old").tagged("group");
+    let (left, right) = (node(&far).await, node(&far).await);
+    let (a, b) = (cache(&left, safe(LONG)), cache(&right, safe(LONG)));
+    assert_eq!(origin.read(&a).await, "old");
+    for change in 0..2 {
+        past_ttl().await;
+        origin.now(Now::Fail);
+        for cache in [&a, &b] {
+            assert_eq!(origin.ask(cache).await.unwrap().freshness, FAILED);
+        }
+        match change {
+            0 => left.invalidate_tag("group").await.unwrap(),
+            _ => left.clear().await.unwrap(),
+        }
+        origin.say("new");
+        for cache in [&a, &b] {
+            eventually("the new value", async || {
+                origin.ask(cache).await.is_ok_and(|answer| answer.value.is_some_and(|value| *value == "new"))
+            })
+            .await;
+        }
+    }
+}
+
 /// FusionCache serves what was cleared, out of its second level.
 pub(crate) async fn a_clear_then_fail_safe_never_serves_what_was_before(far: impl Far) {
     let origin = Origin::says("old");

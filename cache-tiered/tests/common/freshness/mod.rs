@@ -45,6 +45,7 @@ macro_rules! freshness_scenarios {
             fail_safe::what_was_invalidated_is_never_a_fallback;
             fail_safe::what_a_tag_invalidated_is_never_a_fallback;
             fail_safe::a_clear_then_fail_safe_never_serves_what_was_before;
+            fail_safe::a_fallback_that_was_invalidated_holds_no_load_back;
             fail_safe::a_policy_without_fail_safe_is_served_no_fallback;
             fail_safe::a_fallback_is_found_in_the_far_store;
             fail_safe::a_late_load_goes_on_behind_the_fallback;
