@@ -122,17 +122,19 @@ pub mod flag {
 
 /// The fixed header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// in this order: what a near hit reads stands first
+#[repr(C)]
 pub struct Header {
-    /// What the frame is.
-    pub state: State,
-    /// See [`flag`].
-    pub flags: u8,
-    /// The codec in the low byte, the schema's fingerprint above it.
-    pub codec: u32,
-    /// The fill's identity, or the lease's token.
-    pub stamp: Stamp,
     /// The sequence number applied when the load began.
     pub s0: u64,
+    /// The codec in the low byte, the schema's fingerprint above it.
+    pub codec: u32,
+    /// See [`flag`].
+    pub flags: u8,
+    /// What the frame is.
+    pub state: State,
+    /// The fill's identity, or the lease's token.
+    pub stamp: Stamp,
     /// The end of freshness in server ms, 0 for none; a deadline in the states `L`, `S`, `T`.
     pub soft_exp: u64,
     /// The moment of creation in server ms.
@@ -249,6 +251,11 @@ impl Tags {
         (h ^ (h >> 32)).max(1)
     }
 
+    /// `flags` as a header with these tags has them.
+    pub(crate) const fn flagged(&self, flags: u8) -> u8 {
+        if self.0.is_none() { flags & !flag::TAGS } else { flags | flag::TAGS }
+    }
+
     /// The hashes.
     #[must_use]
     pub fn as_slice(&self) -> &[u64] {
@@ -273,7 +280,7 @@ impl Frame {
     pub fn to_bytes(&self, key: &str) -> Bytes {
         let tags = self.tags.as_slice();
         let mut header = self.header;
-        header.flags = if tags.is_empty() { header.flags & !flag::TAGS } else { header.flags | flag::TAGS };
+        header.flags = self.tags.flagged(header.flags);
         let mut out = BytesMut::with_capacity(HEADER + 1 + size_of_val(tags) + seal::LEN + self.payload.len());
         out.put_slice(&header.to_bytes());
         if !tags.is_empty() {

@@ -14,7 +14,7 @@ impl Alone<'_> {
     /// The live entry under `key`. Nobody replaces it while this is held; that it may be evicted looks as if it had
     /// been before.
     fn held(&self, key: &str) -> Option<Arc<Entry>> {
-        self.store.cache.get(key).filter(|entry| self.store.is_live(entry))
+        self.store.held(key).filter(|entry| self.store.is_live(entry))
     }
 
     fn holds(&self, key: &str, expected: &Bytes) -> bool {

@@ -24,6 +24,7 @@ mod service;
 mod store;
 mod stripes;
 mod sweep;
+mod text;
 
 pub use builder::Builder;
 pub use store::Moka;

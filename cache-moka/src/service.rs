@@ -18,7 +18,7 @@ impl Moka {
         }
         let alone = self.alone(key);
         // a `set` may have come in between, and its entry must stay
-        if self.cache.get(key).is_some_and(|now| Arc::ptr_eq(&now, &entry)) {
+        if self.held(key).is_some_and(|now| Arc::ptr_eq(&now, &entry)) {
             alone.remove(key);
         }
         None

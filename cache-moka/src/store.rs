@@ -10,6 +10,7 @@ use moka::sync::Cache;
 
 use crate::Builder;
 use crate::stripes::Stripes;
+use crate::text::{Asked, Text};
 
 /// The share of the budget that may be written before housekeeping is forced: a sixty-fourth.
 const SLACK: u64 = 64;
@@ -41,7 +42,7 @@ const SLACK: u64 = 64;
 /// ```
 #[derive(Clone)]
 pub struct Moka {
-    pub(crate) cache: Cache<Arc<str>, Arc<Entry>, RandomState>,
+    pub(crate) cache: Cache<Text, Arc<Entry>, RandomState>,
     pub(crate) clock: Clock,
     pub(crate) max_value: usize,
     budget: u64,
@@ -73,11 +74,19 @@ impl Moka {
         let Builder { bytes, max_value, clock } = builder;
         let cache = Cache::builder()
             .max_capacity(bytes)
-            .weigher(|key: &Arc<str>, entry: &Arc<Entry>| u32::try_from(entry.weight(key.len())).unwrap_or(u32::MAX))
+            .weigher(|key: &Text, entry: &Arc<Entry>| {
+                u32::try_from(entry.weight(key.as_str().len())).unwrap_or(u32::MAX)
+            })
             .build_with_hasher(RandomState::default());
         let fits = usize::try_from(heaviest(bytes)).unwrap_or(usize::MAX).saturating_sub(MAX_KEY + Entry::BOOKKEEPING);
         let shared = Arc::new(Shared { stripes: Stripes::new(), written: AtomicU64::new(0) });
         Self { cache, clock, max_value: max_value.min(fits), budget: bytes, shared }
+    }
+
+    /// What moka holds under `key`.
+    #[inline]
+    pub(crate) fn held(&self, key: &str) -> Option<Arc<Entry>> {
+        self.cache.get(&Asked(key))
     }
 
     /// Makes the caller the only writer of `key`.
@@ -90,7 +99,7 @@ impl Moka {
     fn look_again(&self, key: &str) -> Option<Arc<Entry>> {
         let _alone = self.alone(key);
         // `contains_key` first: a second `get` would count the key as asked for twice
-        if self.cache.contains_key(key) { self.cache.get(key) } else { None }
+        if self.cache.contains_key(&Asked(key)) { self.held(key) } else { None }
     }
 
     /// Counts `weight` written bytes, and does the housekeeping once enough came together.
@@ -120,8 +129,8 @@ impl Alone<'_> {
         let weight = entry.weight(key.len());
         // moka would show an entry that is too heavy until its next housekeeping
         let keep = weight <= heaviest(*budget) && entry.payload().len() <= *max_value;
-        if !keep || cache.get(key).is_some_and(|held| held.weight(key.len()) != weight) {
-            cache.invalidate(key);
+        if !keep || self.store.held(key).is_some_and(|held| held.weight(key.len()) != weight) {
+            cache.invalidate(&Asked(key));
         }
         if keep {
             cache.insert(key.into(), entry);
@@ -129,7 +138,7 @@ impl Alone<'_> {
     }
 
     pub(crate) fn remove(&self, key: &str) -> Option<Arc<Entry>> {
-        self.store.cache.remove(key)
+        self.store.cache.remove(&Asked(key))
     }
 }
 
@@ -141,7 +150,7 @@ pub(crate) fn heaviest(budget: u64) -> u64 {
 impl LocalStore for Moka {
     #[inline]
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        self.cache.get(key).or_else(|| self.look_again(key))
+        self.held(key).or_else(|| self.look_again(key))
     }
 
     fn put(&self, key: &str, entry: Arc<Entry>) {
@@ -158,7 +167,7 @@ impl LocalStore for Moka {
         // not `invalidate_all`: it compares times that an entry shares with its successor, so a `get` during a `put`
         // may see the cleared entry again
         for (key, _) in &self.cache {
-            self.alone(&key).remove(&key);
+            self.alone(key.as_str()).remove(key.as_str());
         }
     }
 
@@ -180,7 +189,7 @@ impl LocalStore for Moka {
 
     fn each(&self, visit: &mut dyn FnMut(&str, &Arc<Entry>) -> bool) {
         for (key, entry) in &self.cache {
-            if !visit(&key, &entry) {
+            if !visit(key.as_str(), &entry) {
                 return;
             }
         }

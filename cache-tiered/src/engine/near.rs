@@ -101,7 +101,7 @@ impl Engine {
     #[inline]
     pub(super) fn stands(&self, entry: &Entry) -> bool {
         let s0 = entry.header().s0;
-        s0 >= self.lines[0].view.cleared() && (entry.tags().is_empty() || self.tags_stand(s0, entry.tags()))
+        s0 >= self.lines[0].view.cleared() && (!entry.is_tagged() || self.tags_stand(s0, entry.tags()))
     }
 
     /// Whether that is sure without asking the far store.
