@@ -16,8 +16,8 @@ const GRACE: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// Beats for `line` for ever: on time, and when asked to.
-    pub(crate) async fn beat_loop(self: Arc<Self>, line: usize) {
-        let _home = Home(Arc::clone(&self.work));
+    // the guard comes from outside: a task that never ran holds it too
+    pub(crate) async fn beat_loop(self: Arc<Self>, line: usize, _home: Home) {
         loop {
             self.beat(line).await;
             let asked = self.lines[line].beat.notified();

@@ -13,6 +13,7 @@ use super::behind::Behind;
 use super::monitor::Monitor;
 use super::pauses::Pauses;
 use super::recovery::Recovery;
+use super::work::Home;
 use super::{Engine, Far, Floors, Gates, Holds, LineState, Names, Options, ServerTime};
 use crate::coherence::{Ring, Track, View};
 use crate::flight::Flights;
@@ -104,7 +105,7 @@ impl Engine {
             self.spawn(Arc::clone(self).listen(listener));
         }
         for line in 0..self.lines.len() {
-            self.spawn(Arc::clone(self).beat_loop(line));
+            self.spawn(Arc::clone(self).beat_loop(line, Home(Arc::clone(&self.work))));
         }
         Ok(())
     }
