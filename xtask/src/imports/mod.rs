@@ -45,7 +45,7 @@ const TREES: &[TreeRule] = &[
         features: &["--all-features"],
         edges: Edges::Direct,
         never: &[],
-        only: Some(&["cache-core", "moka", "async-trait", "bytes", "foldhash"]),
+        only: Some(&["cache-core", "moka", "async-trait", "bytes", "arrayvec", "foldhash"]),
     },
     TreeRule {
         name: "cache-redis knows no moka and no engine",
