@@ -19,13 +19,13 @@ pub trait RecipeStore: BoardStore + CounterStore + LimitStore + LockStore + PubS
 
 impl<S> RecipeStore for S where S: BoardStore + CounterStore + LimitStore + LockStore + PubSubStore + SessionStore {}
 
-/// The store for recipes beside the tiers that [`connect`](crate::connect) makes of the same `url`: the far store's server,
+/// The store for recipes beside the tiers that [`connect`](crate::connect()) makes of the same `url`: the far store's server,
 /// over connections of its own; a new [`Memory`] where the url has none. What is said of the tiers is left aside.
 ///
 /// Make it once in a process: two in memory share nothing.
 ///
 /// # Errors
-/// As [`connect`](crate::connect); `Config` for memcached, which keeps no recipes.
+/// As [`connect`](crate::connect()); `Config` for memcached, which keeps no recipes.
 ///
 /// ```
 /// use std::time::Duration;
