@@ -26,7 +26,7 @@ const RESOURCE: &str = "STRATA_RESOURCE";
 const RUNS: &str = "STRATA_LOCK_RUNS";
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> Result<ExitCode> {
     if role().as_deref() == Some("holder") {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cache_core::testkit::free_port;
 use cache_core::{Line, Result};
 
 use crate::Memcached;
@@ -36,7 +37,7 @@ impl Server {
     pub fn spawn_with(args: &[&str]) -> io::Result<Self> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            let port = free_port(&[])?;
             match Self::start(port, args) {
                 Ok(server) => return Ok(server),
                 // somebody else may have taken the port between the probe and the bind

@@ -10,8 +10,14 @@ pub(crate) struct Tally {
     passed: u64,
     failed: u64,
     ignored: BTreeSet<String>,
+    /// What runners said of the tests that failed.
+    words: Vec<String>,
     open: bool,
+    tells: bool,
 }
+
+/// How many lines of that are kept.
+const WORDS: usize = 400;
 
 impl Tally {
     /// Takes note of a line that a runner printed.
@@ -23,6 +29,11 @@ impl Tally {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.open = false;
+            self.tells = false;
+        } else if line == "failures:" {
+            self.tells = true;
+        } else if self.tells && !line.is_empty() && self.words.len() < WORDS {
+            self.words.push(line.to_owned());
         } else if let Some((name, state)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
             && (state == "ignored" || state.starts_with("ignored,"))
         {
@@ -43,6 +54,7 @@ impl Tally {
     fn close(&mut self) {
         self.failed += u64::from(self.open);
         self.open = false;
+        self.tells = false;
     }
 
     /// The tests that did not run and aren't in `allowed`; each counts as failed.
@@ -57,6 +69,11 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored.extend(other.ignored.iter().cloned());
+    }
+
+    /// What runners said of the tests that failed.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
     }
 
     /// Adds `n` checks that failed beside the tests.
@@ -143,6 +160,8 @@ mod tests {
         test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
     const BAD: &str = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\n\
         test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
+    const TOLD: &str = "running 1 test\ntest a ... FAILED\n\nfailures:\n\n---- a ----\nit was red\n\nfailures:\n    a\n\n\
+        test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\nmore\n";
     const IGNORED: &str = "running 3 tests\ntest a ... ignored, needs a server\ntest b ... ignored\n\
         test src/lib.rs - x::y (line 12) ... ignored\n\
         test result: ok. 0 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
@@ -152,6 +171,11 @@ mod tests {
         let mut sum = tally(&format!("{OK}{BAD}"));
         sum.end(false);
         assert_eq!(sum.closing(), "3 passed, 1 failed");
+    }
+
+    #[test]
+    fn what_was_said_of_a_failure_is_kept_for_the_end() {
+        assert_eq!(tally(&format!("{OK}{TOLD}{OK}")).words(), ["---- a ----", "it was red", "    a"]);
     }
 
     #[test]

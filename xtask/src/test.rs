@@ -36,6 +36,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Tally> {
             tally.line(line);
         })?;
     tally.end(success);
+    if !tally.words().is_empty() {
+        println!("\nwhat failed, once more:\n{}", tally.words().join("\n"));
+    }
     let allowed = fs::read_to_string(workspace.root().join(ALLOWED)).unwrap_or_default();
     let forbidden = tally.forbid_ignored(&Allowed::read(&allowed)?);
     for name in forbidden {

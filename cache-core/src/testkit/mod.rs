@@ -5,6 +5,7 @@
 //! * [`Subject::trials`]: the same as a list of names and futures, for a test harness of one's own.
 //! * [`Chaos`]: scripted faults in front of any store.
 //! * `recipe` (feature `recipe`): the suites of the recipes.
+//! * [`free_port`]: a port for a server that a test starts and may start again.
 //! * [`history`]: checks recorded reads and acknowledgements against the staleness bound.
 //!
 //! A backend of one's own is tested in ten lines:
@@ -25,6 +26,7 @@ mod case;
 pub mod chaos;
 mod context;
 pub mod history;
+mod port;
 #[cfg(feature = "recipe")]
 pub mod recipe;
 mod run;
@@ -35,6 +37,7 @@ mod wait;
 pub use case::{Case, Needs};
 pub use chaos::Chaos;
 pub use context::Context;
+pub use port::free_port;
 pub use run::{Report, Trial, assert_conforms};
 pub use subject::Subject;
 pub use suite::CASES;

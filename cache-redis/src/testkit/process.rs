@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -46,20 +45,6 @@ impl Drop for Process {
         self.0.kill().ok();
         self.0.wait().ok();
     }
-}
-
-/// A loopback port that was free a moment ago; with `bus`, the port 10000 above it as well (cluster bus).
-pub(super) fn free_port(bus: bool) -> io::Result<u16> {
-    if !bus {
-        return Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port());
-    }
-    for _ in 0..1000 {
-        let port = fastrand::u16(11_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free pair of ports for a cluster node"))
 }
 
 /// The program `name`, from `STRATA_SERVER` or the path.

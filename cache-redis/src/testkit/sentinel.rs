@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Server, until};
 
 const READY: Duration = Duration::from_secs(30);
+/// A sentinel that was held up for 2 s does nothing for 30 s (its TILT mode), and one whose vote failed waits for 10 s.
+const TAKES_OVER: Duration = Duration::from_secs(120);
 
 /// One primary, two replicas and three sentinels; a killed primary is replaced after about 2.5 s.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Sentinel {
     /// Asks for a failover without a fault and waits until the new primary takes writes; its index.
     ///
     /// # Errors
-    /// `TimedOut` after 30 s.
+    /// As [`await_primary_other_than`](Self::await_primary_other_than).
     pub fn failover(&self) -> io::Result<usize> {
         let before = self.primary()?;
         self.sentinels[0].cli(&["SENTINEL", "FAILOVER", Self::NAME])?;
@@ -127,14 +129,25 @@ impl Sentinel {
     /// Waits until the sentinels name another primary than `before` and it takes writes; its index.
     ///
     /// # Errors
-    /// `TimedOut` after 30 s.
+    /// `TimedOut` after 120 s, with what the sentinels wrote last.
     pub fn await_primary_other_than(&self, before: usize) -> io::Result<usize> {
         let mut now = before;
-        until("another primary", READY, || {
+        let named = until("another primary", TAKES_OVER, || {
             now = self.primary()?;
             Ok(now != before && self.servers[now].cli(&["ROLE"])?.starts_with("master"))
-        })?;
+        });
+        named.map_err(|fault| io::Error::new(fault.kind(), format!("{fault}\n{}", self.last_words())))?;
         Ok(now)
+    }
+
+    /// The last lines of each sentinel's log.
+    fn last_words(&self) -> String {
+        let last = |sentinel: &Server| {
+            let log = sentinel.log();
+            let lines: Vec<&str> = log.lines().collect();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        };
+        self.sentinels.iter().map(last).collect::<Vec<_>>().join("\n\n")
     }
 }
 

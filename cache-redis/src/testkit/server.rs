@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cache_core::testkit::free_port;
 use tempfile::TempDir;
 
-use super::process::{Process, find, free_port};
+use super::process::{Process, find};
 use super::until;
 
 const START: Duration = Duration::from_secs(15);
 const REPLY: Duration = Duration::from_secs(10);
 const ATTEMPTS: usize = 5;
+/// How far above its port a cluster node talks to the others.
+const BUS: u16 = 10_000;
 
 /// What a server says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +130,7 @@ impl Builder {
         }
         let mut server = Server { setup: self, binary, dragonfly, old, dir, port: 0, process: None };
         for attempt in 1.. {
-            server.port = free_port(server.setup.bus)?;
+            server.port = free_port(if server.setup.bus { &[BUS] } else { &[] })?;
             match server.start() {
                 // somebody else took the port between the probe and the bind
                 Err(_) if attempt < ATTEMPTS && server.log().contains("in use") => fs::write(server.log_path(), "")?,
