@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::observe::Snapshot;
-use cache_core::{Result, Tags, envelope};
+use cache_core::{Result, Tags, Tick, envelope};
 
 use crate::builder::TieredBuilder;
 use crate::cache_builder::CacheBuilder;
@@ -109,6 +109,17 @@ impl Tiered {
     pub fn is_cut_off(&self) -> bool {
         let engine = self.engine();
         (0..engine.lines.len()).any(|line| engine.cut_off(line))
+    }
+
+    /// How long ago the last beat that was answered was sent: while connected a third of D and a round trip at most, and
+    /// past D near entries are not trusted. `None` before the first one, and where nothing beats.
+    #[must_use]
+    pub fn beat_lag(&self) -> Option<Duration> {
+        let engine = self.engine();
+        let beats = engine.hears();
+        let until = engine.lines.iter().map(|line| line.view.trust_until()).min().filter(|_| beats)?;
+        // trust ends a bound after its beat was sent
+        (until != Tick::ZERO).then(|| (engine.clock.now() + engine.options.bound).since(until))
     }
 
     /// How many loads, changes and leases on their way back still run in tasks of their own.

@@ -22,7 +22,7 @@ impl Node {
         };
         self.track.hash(into);
         self.seen.hash(into);
-        (self.publishing, self.outage, self.applying, self.pending, self.ring, self.barred).hash(into);
+        (self.publishing, self.failing, self.applying, self.pending, self.ring, self.barred).hash(into);
         (self.own, self.own_hard, self.own_tag, self.told).hash(into);
         self.near.and_then(|id| self.entry(id)).map(|entry| self.essence(&entry, far, now, outage)).hash(into);
         // a current flight that is no more would be a leak; it is told by its number

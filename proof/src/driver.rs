@@ -1,5 +1,6 @@
 //! Beats and messages, in the order of `engine/driver.rs`.
 
+use cache_core::Tick;
 use cache_tiered::coherence::mutate::{Mutation, broken};
 use cache_tiered::coherence::{Bump, Cause, Verdict};
 
@@ -122,7 +123,7 @@ impl World {
                 return true;
             }
             Verdict::Trusted => {}
-            Verdict::Untrusted => node.lapse(ticket.sent() >= node.seen.trust),
+            Verdict::Untrusted => {}
             Verdict::Bumped(Bump::Run | Bump::Reset) => {
                 // acknowledged changes may be gone with the old server
                 if !broken(Mutation::NoReplay) {
@@ -131,8 +132,10 @@ impl World {
             }
             Verdict::Bumped(_) => {}
         }
-        if now < node.track.trust_until() {
-            node.outage = false;
+        if verdict == Verdict::Untrusted {
+            node.failing = true;
+        } else if now < node.track.trust_until() {
+            node.failing = false;
         }
         if let Some(version) = node.pending.take() {
             node.writers.push(Writer {
@@ -150,16 +153,18 @@ impl World {
     pub fn fail_beat(&mut self, index: usize) -> bool {
         self.events.deaf -= 1;
         let node = &mut self.nodes[index];
-        let (BeatAt::Sent(ticket) | BeatAt::Replied(ticket, _)) = node.beat else { return false };
+        if !matches!(node.beat, BeatAt::Sent(_) | BeatAt::Replied(..)) {
+            return false;
+        }
         node.beat = BeatAt::Idle;
-        node.lapse(ticket.sent() >= node.seen.trust);
+        node.failing = true;
         true
     }
 }
 
 impl Node {
-    /// A beat failed; if it was sent after trust ended, the process is cut off.
-    fn lapse(&mut self, after_trust: bool) {
-        self.outage |= after_trust;
+    /// Whether it is cut off, as `Engine::cut_off`.
+    pub fn cut_off(&self, now: Tick) -> bool {
+        self.failing && now >= self.seen.trust
     }
 }

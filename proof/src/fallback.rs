@@ -39,7 +39,7 @@ impl Node {
 
     fn may_stand_in(&self, config: &Config, current: bool, confirmed: (u64, Tick), s0: u64, now: Tick) -> bool {
         let (epoch, confirmed) = confirmed;
-        let outage = self.outage.then_some(Duration::from_nanos(config.outage.into()));
+        let outage = self.cut_off(now).then_some(Duration::from_nanos(config.outage.into()));
         let stands = epoch == UNCONFIRMED && self.surely_stands(config, s0);
         stands_in(epoch, confirmed, self.seen.trust, current, stands, now, outage)
     }

@@ -79,8 +79,8 @@ pub struct Node {
     pub seen: Seen,
     /// Whether the track is locked while the rest of it is published.
     pub publishing: bool,
-    /// Whether it knows that it is cut off.
-    pub outage: bool,
+    /// Whether its last beat failed.
+    pub failing: bool,
     /// The flight table.
     pub fence: Fence<u8, Shared, FixedState>,
     /// The near store: the entry under the key.
@@ -134,7 +134,7 @@ impl Node {
             seen: Seen::of(&track),
             track,
             publishing: false,
-            outage: false,
+            failing: false,
             fence: Fence::default(),
             near: None,
             entries: Vec::new(),

@@ -109,7 +109,7 @@ impl World {
                 }
             }
             Look::Footing if now < node.seen.trust => Look::Board(false),
-            Look::Footing if node.outage => Look::Board(true),
+            Look::Footing if node.cut_off(now) => Look::Board(true),
             Look::Footing => {
                 node.callers.insert(place, caller);
                 return false;
@@ -128,7 +128,7 @@ impl World {
         if is_fresh(trust, current, now) {
             return Worth::Fresh;
         }
-        let outage = node.outage.then_some(Duration::from_nanos(config.outage.into()));
+        let outage = node.cut_off(now).then_some(Duration::from_nanos(config.outage.into()));
         let stands = entry.epoch == UNCONFIRMED && node.surely_stands(config, entry.s0);
         doubtful(entry.epoch, at(entry.confirmed), node.seen.trust, current, stands, now, outage)
     }
@@ -147,7 +147,7 @@ impl World {
         let (id, s0) = (self.fresh(), self.s0(config, index));
         let now = self.now;
         let node = &mut self.nodes[index];
-        let window = if node.outage { config.bound.max(config.outage) } else { config.bound };
+        let window = if node.cut_off(at(now)) { config.bound.max(config.outage) } else { config.bound };
         let window = Duration::from_nanos(window.into());
         let (trust, epoch) = (node.seen.trust, node.seen.epoch);
         let bound = Duration::from_nanos(config.bound.into());

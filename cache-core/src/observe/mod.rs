@@ -92,10 +92,12 @@ metrics! {
     Gap = "strata_gaps_total",
     /// Epochs begun: every near entry is revalidated before it is served again.
     EpochBump = "strata_epochs_total",
-    /// Times that trust ran out.
+    /// Times that trust ran out, found by the beat that ended next.
     TrustLapse = "strata_trust_lapses_total",
     /// Beats answered.
     Beat = "strata_beats_total",
+    /// Microseconds from the sending of beats to their answers: by the beats answered, their mean lag.
+    BeatLag = "strata_beat_lag_microseconds_total",
     /// Beats that failed.
     BeatFailed = "strata_beat_failures_total",
     /// Near entries confirmed by their stamp.

@@ -18,7 +18,8 @@ pub struct View {
     epoch: AtomicU64,
     cleared: AtomicU64,
     applied: AtomicU64,
-    outage: AtomicBool,
+    failing: AtomicBool,
+    lapsed: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -31,7 +32,8 @@ impl View {
             epoch: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
             applied: AtomicU64::new(0),
-            outage: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            lapsed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
         view.publish(track);
@@ -84,15 +86,20 @@ impl View {
         self.cleared.load(Ordering::Acquire)
     }
 
-    /// Whether trust has lapsed *and* a beat sent after that failed: the process is cut off.
+    /// Whether the last beat failed.
     #[must_use]
-    pub fn outage(&self) -> bool {
-        self.outage.load(Ordering::Acquire)
+    pub fn failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
     }
 
-    /// Enters or leaves the outage; says whether that is news.
-    pub fn set_outage(&self, outage: bool) -> bool {
-        self.outage.swap(outage, Ordering::AcqRel) != outage
+    /// Notes whether the last beat failed.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Release);
+    }
+
+    /// Notes whether trust has run out; says whether that was noted before.
+    pub fn set_lapsed(&self, lapsed: bool) -> bool {
+        self.lapsed.swap(lapsed, Ordering::AcqRel)
     }
 }
 

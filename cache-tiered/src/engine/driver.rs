@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::observe::Metric;
-use cache_core::{Beat, Bus, BusEvent, Listener, Message, Result};
+use cache_core::{Beat, Bus, BusEvent, Listener, Message, Result, Tick};
 
 use super::Engine;
 use super::work::Home;
@@ -36,6 +36,7 @@ impl Engine {
             Ok(Ok(beat)) => {
                 far.report(&self.clock, true);
                 self.counters.count(Metric::Beat);
+                self.counters.add(Metric::BeatLag, now.since(ticket.sent()).as_micros().try_into().unwrap_or(u64::MAX));
                 if let Some(latest) = self.time.learn(beat.server_ms, ticket.sent(), now) {
                     self.floors.raise_all(latest.saturating_add(self.time_error()));
                 }
@@ -44,12 +45,13 @@ impl Engine {
             }
             Ok(Err(_)) | Err(_) => {
                 self.counters.count(Metric::BeatFailed);
-                self.lapse(line, ticket);
+                self.lapse(line);
             }
         }
     }
 
     async fn judge_beat(&self, line: usize, ticket: BeatTicket, beat: &Beat) {
+        self.note_lapse(line, true);
         let mut verdict = self.judge(line, ticket, beat, true);
         if verdict == Verdict::Wait {
             tokio::time::sleep(GRACE).await;
@@ -57,7 +59,7 @@ impl Engine {
         }
         match verdict {
             Verdict::Trusted | Verdict::Wait => {}
-            Verdict::Untrusted => self.lapse(line, ticket),
+            Verdict::Untrusted => return self.lapse(line),
             Verdict::Bumped(reason) => {
                 self.counters.count(Metric::EpochBump);
                 match reason {
@@ -70,7 +72,7 @@ impl Engine {
             }
         }
         if self.clock.now() < self.trust_until(line) {
-            self.lines[line].view.set_outage(false);
+            self.lines[line].view.set_failing(false);
         }
         self.lines[line].verdict.notify_waiters();
     }
@@ -83,14 +85,24 @@ impl Engine {
         verdict
     }
 
-    /// A beat failed. If it was sent after trust ended, the process is cut off.
-    fn lapse(&self, line: usize, ticket: BeatTicket) {
-        let view = &self.lines[line].view;
-        if ticket.sent() >= view.trust_until() && view.set_outage(true) {
-            self.counters.count(Metric::TrustLapse);
-            tracing::debug!(line, "cut off from the far store");
-        }
+    /// A beat failed: once trust has ended, the process is cut off.
+    fn lapse(&self, line: usize) {
+        self.note_lapse(line, false);
+        self.lines[line].view.set_failing(true);
         self.lines[line].verdict.notify_waiters();
+    }
+
+    /// Counts that trust has run out, once for each time, as a beat's end shows it; an `answered` one may give it back.
+    fn note_lapse(&self, line: usize, answered: bool) {
+        let view = &self.lines[line].view;
+        let until = view.trust_until();
+        // before the first beat there was nothing that could run out
+        let over = until != Tick::ZERO && self.clock.now() >= until;
+        let noted = view.set_lapsed(over && !answered);
+        if over && !noted {
+            self.counters.count(Metric::TrustLapse);
+            tracing::debug!(line, answered, "trust ran out");
+        }
     }
 
     /// Opens the subscription that [`listen`](Self::listen) reads.

@@ -34,9 +34,14 @@ impl Engine {
         if line == 0 { own } else { own + self.lines[0].view.epoch() }
     }
 
-    /// Whether beats of `line` fail since trust ended.
+    /// Whether trust in `line` has ended and its last beat failed. A beat that failed before is enough: nobody has to wait
+    /// for another one to fail.
     pub(crate) fn cut_off(&self, line: usize) -> bool {
-        self.lines[line].view.outage() || self.lines[0].view.outage()
+        let now = self.clock.now();
+        [line, 0].iter().any(|line| {
+            let view = &self.lines[*line].view;
+            view.failing() && now >= view.trust_until()
+        })
     }
 
     /// A line's track.
@@ -56,7 +61,7 @@ impl Engine {
         }
         if self.work.is_homeless() {
             // no beat will be sent again
-            self.lines[line].view.set_outage(true);
+            self.lines[line].view.set_failing(true);
             return Footing::CutOff;
         }
         let waiting = async {
