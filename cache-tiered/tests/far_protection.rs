@@ -2,15 +2,20 @@
 
 mod common;
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use cache_core::codec::Raw;
 use cache_core::memory::LocalMemory;
 use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
 use cache_core::testkit::chaos::Op;
 use cache_core::{CacheService, Clock, ErrorKind, Memory};
-use cache_tiered::{Loaded, Tiered};
+use cache_tiered::{Loaded, Policy, Tiered};
 use common::{eventually, names, ok, soon};
 use tokio::sync::Notify;
 
@@ -105,7 +110,7 @@ async fn leases_that_failed_are_not_given_back_past_an_open_breaker() {
     far.slow(DEADLINE);
     let batch = tokio::spawn({
         let cache = cache.clone();
-        let load = async |keys: Vec<String>| Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, "v".to_owned())));
+        let load = async |keys: Vec<String>| Ok::<_, io::Error>(keys.into_iter().map(|key| (key, "v".to_owned())));
         async move { cache.get_many_or_load(&["a", "b", "c"].map(str::to_owned), load).await }
     });
     eventually("its leases are asked for", async || far.calls(Op::LeaseMany) == 1).await;
@@ -122,7 +127,7 @@ async fn leases_that_failed_are_not_given_back_past_an_open_breaker() {
     // closed again, what was granted and is not wanted goes back as ever
     hand.advance(Duration::from_secs(2));
     far.calm();
-    let failing = || async { Err::<String, _>(std::io::Error::other("no")) };
+    let failing = || async { Err::<String, _>(io::Error::other("no")) };
     cache.get_or_load("g", failing).await.unwrap_err();
     eventually("its lease is given back", async || given_back() == 1).await;
 }
@@ -141,9 +146,9 @@ async fn leases_that_a_batch_does_not_fill_are_not_given_back_past_an_open_break
                 async move {
                     loading.notify_one();
                     go.notified().await;
-                    let failed = Err(std::io::Error::other("no"));
+                    let failed = Err(io::Error::other("no"));
                     let unstored = Ok(Loaded::value("v".to_owned()).unstored());
-                    Ok::<_, std::io::Error>([("a".to_owned(), failed), ("b".to_owned(), unstored)])
+                    Ok::<_, io::Error>([("a".to_owned(), failed), ("b".to_owned(), unstored)])
                 }
             };
             cache.load_many_with(&["a", "b"].map(str::to_owned), load).await
@@ -156,4 +161,44 @@ async fn leases_that_a_batch_does_not_fill_are_not_given_back_past_an_open_break
     assert!(results[0].is_err() && results[1].is_ok());
     eventually("all is done", async || tiered.under_way() == 0).await;
     assert_eq!(far.calls(Op::Release) + far.calls(Op::ReleaseMany) + far.calls(Op::Rest), 0);
+}
+
+/// A far store that takes longer for each call than a load may take, and has no deadline of its own.
+async fn slower_than_a_load() -> (Chaos<Memory>, Tiered, Policy) {
+    let far = Chaos::new(Memory::new());
+    let near = LocalMemory::new(1 << 20);
+    let tiered = Tiered::builder().near(near).far(far.clone()).bound(Duration::from_secs(60)).build().await.unwrap();
+    far.slow(Duration::from_secs(5));
+    (far, tiered, Policy::minutes(5).hard_timeout(Duration::from_millis(500)))
+}
+
+/// I2. The time that the far store takes counts, not only the loader's.
+#[tokio::test(start_paused = true)]
+async fn no_load_keeps_its_caller_past_the_hard_timeout_whatever_is_slow() {
+    let (_far, tiered, policy) = slower_than_a_load().await;
+    let hard = policy.timeouts.hard;
+    let cache = tiered.cache::<String>("names").codec(Raw).policy(policy).build().unwrap();
+    let in_time = |asked: tokio::time::Instant| {
+        assert!(asked.elapsed() >= hard && asked.elapsed() < hard + hard / 10, "{:?}", asked.elapsed());
+    };
+    let asked = tokio::time::Instant::now();
+    assert_eq!(cache.get_or_load("k", || ok("v")).await.unwrap_err().kind(), ErrorKind::Timeout);
+    in_time(asked);
+    let asked = tokio::time::Instant::now();
+    let load = async |keys: Vec<&'static str>| Ok::<_, io::Error>(keys.into_iter().map(|key| (key, String::new())));
+    let found = cache.get_many_or_load(&["a", "b"], load).await;
+    assert!(found.iter().all(|found| found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout)));
+    in_time(asked);
+}
+
+/// I2. A caller that drives the flight's first read and is not polled any more holds up nobody else for longer.
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_flight_that_nobody_drives_waits_no_longer_than_the_hard_timeout() {
+    let (_far, tiered, policy) = slower_than_a_load().await;
+    let cache = tiered.cache::<String>("names").codec(Raw).policy(policy).build().unwrap();
+    let mut leader = pin!(cache.get_or_load("k", || ok("v")));
+    assert!(poll_fn(|context| Poll::Ready(leader.as_mut().poll(context).is_pending())).await);
+    let asked = tokio::time::Instant::now();
+    assert_eq!(cache.get_or_load("k", || ok("w")).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }

@@ -163,6 +163,6 @@ fn excused(error: &Error) -> bool {
     matches!(error.kind(), Loader | Timeout | Overloaded | Unavailable)
 }
 
-const fn stale(entry: Arc<Entry>, tier: Tier, reason: StaleReason) -> Served {
+pub(super) const fn stale(entry: Arc<Entry>, tier: Tier, reason: StaleReason) -> Served {
     Served { entry, tier, freshness: Freshness::Stale(reason) }
 }

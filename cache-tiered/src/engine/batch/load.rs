@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tick};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::super::load::{Held, LoadTask, late};
 use super::super::{Engine, Far, Where};
@@ -73,6 +74,7 @@ fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bo
         space: Arc::clone(batch.space),
         loader: Arc::clone(loader),
         members,
+        due: batch.called + batch.space.policy.timeouts.hard,
         alone: JoinSet::new(),
     };
     crew.set_task(tokio::spawn(task.run(far_works)).abort_handle());
@@ -113,6 +115,8 @@ struct BatchTask {
     loader: ManyLoader,
     /// Whose flights are not ended yet.
     members: Vec<Option<Member>>,
+    /// When all of it has to be over.
+    due: Instant,
     /// Keys that other processes load: each goes on by itself.
     alone: JoinSet<()>,
 }
@@ -123,7 +127,7 @@ impl BatchTask {
         let engine = Arc::clone(&self.engine);
         let failed = tokio::select! {
             biased;
-            done = tokio::time::timeout(deadline, self.body(far_works)) => done.err().map(|_| late(deadline)),
+            done = tokio::time::timeout_at(self.due, self.body(far_works)) => done.err().map(|_| late(deadline)),
             closed = engine.work.cancelled() => Some(closed),
         };
         if let Some(error) = failed {
@@ -236,7 +240,7 @@ impl BatchTask {
                 loader(vec![index]).await?.pop().unwrap_or_else(|| Err(unanswered()))
             })
         });
-        self.alone.spawn(task.run(loader, true));
+        self.alone.spawn(task.run(loader, true, self.due));
     }
 
     /// Calls the loader when it is its turn, renewing the leases at a third of their span. And how long the call took.

@@ -11,10 +11,11 @@ use std::task::Poll;
 
 use cache_core::observe::Metric;
 use cache_core::{Entry, ErrorKind, Result, Tick};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::bare::{Entries, FarNames, Payloads};
 use self::load::Boarded;
+use super::load::GRACE;
 use super::near::Probe;
 use super::trust::Footing;
 use super::{Engine, Where};
@@ -142,10 +143,16 @@ impl<'a> Batch<'a> {
     }
 
     async fn run(mut self) -> Results {
+        let due = self.loader.map(|_| self.called + self.space.policy.timeouts.hard + GRACE);
         while self.results.iter().any(Option::is_none) {
-            self.round().await;
+            match due {
+                None => self.round().await,
+                Some(due) if timeout_at(due, self.round()).await.is_ok() => {}
+                Some(_) => break,
+            }
         }
-        self.results.into_iter().map(|result| result.unwrap_or_else(|| Err(self.engine.unreachable()))).collect()
+        let late = |key: &Arc<str>| self.engine.outwaited(key, self.space, self.since.is_none()).map(Some);
+        self.results.into_iter().zip(self.keys).map(|(result, key)| result.unwrap_or_else(|| late(key))).collect()
     }
 
     /// Boards a flight for each open key, drives those that it leads, and waits for all.

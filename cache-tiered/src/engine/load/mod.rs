@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 pub(crate) use self::held::Held;
 pub(crate) use self::task::{LoadTask, late};
+use super::fallback::stale;
 use super::near::Probe;
 use super::pauses::Why;
 use super::read::ReadToLoad;
 use super::trust::Footing;
 use super::{Engine, Where};
-use crate::answer::{Served, Tier};
+use crate::answer::{Served, StaleReason, Tier};
 use crate::consistency::Consistency;
 use crate::flight::{Boarding, Flight, Lead, Outcome};
 use crate::loaded::Loader;
@@ -28,9 +29,13 @@ use crate::space::Space;
 /// How often a flight looks at the far store again when the key keeps changing under it.
 const MOST_ROUNDS: u32 = 64;
 
+/// How much longer than its deadline a caller waits for the flight's task, which has the same one or an earlier one, to tell
+/// everybody at once.
+pub(crate) const GRACE: Duration = Duration::from_millis(10);
+
 impl Engine {
     /// Near, far, origin, as current as `wish` asks. One load per key in the process; one per key among processes while
-    /// the far store answers.
+    /// the far store answers. Whatever it waits for, it ends by the hard timeout.
     pub(crate) async fn load(
         self: &Arc<Self>,
         near_key: &str,
@@ -40,6 +45,29 @@ impl Engine {
     ) -> Result<Served> {
         // a caller's patience is for its whole call
         let called = Instant::now();
+        let hard = space.policy.timeouts.hard;
+        match tokio::time::timeout_at(called + hard + GRACE, self.led(near_key, space, loader, wish, called)).await {
+            Ok(loaded) => loaded,
+            Err(_) => self.outwaited(near_key, space, wish == Consistency::Local),
+        }
+    }
+
+    /// What a caller is told whose deadline is over while it waits: a fallback, if it `may` be, or that.
+    pub(crate) fn outwaited(&self, near_key: &str, space: &Space, may: bool) -> Result<Served> {
+        let fallback = if may { self.near_fallback(near_key, space) } else { None };
+        fallback
+            .map(|entry| stale(entry, Tier::Near, StaleReason::LoadFailed))
+            .ok_or_else(|| late(space.policy.timeouts.hard))
+    }
+
+    async fn led(
+        self: &Arc<Self>,
+        near_key: &str,
+        space: &Arc<Space>,
+        loader: Loader,
+        wish: Consistency,
+        called: Instant,
+    ) -> Result<Served> {
         let mut since = None;
         if wish != Consistency::Local {
             since = Some(self.clock.now());
@@ -182,7 +210,8 @@ impl Engine {
         }
         flight.missed();
         let task = LoadTask::new(self, at.clone(), Arc::clone(&flight), space);
-        let handle = tokio::spawn(within::within(&flight, task.run(loader, far_works)));
+        let due = called + space.policy.timeouts.hard;
+        let handle = tokio::spawn(within::within(&flight, task.run(loader, far_works, due)));
         flight.set_task(handle.abort_handle());
         lead.hand_over();
         match self.patient(at, &lead.seat, space, may_fall_back, called).await {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cache_core::observe::Metric;
 use cache_core::{Entry, Error, ErrorKind, Header, Lease, Result, Stamp, State, Wait};
+use tokio::time::Instant;
 
 use super::{Held, MOST_ROUNDS};
 use crate::answer::{Served, StaleReason, Tier};
@@ -61,10 +62,11 @@ impl LoadTask {
         }
     }
 
-    pub(crate) async fn run(self, loader: Loader, far_works: bool) {
+    /// Loads, by `due` at the latest.
+    pub(crate) async fn run(self, loader: Loader, far_works: bool, due: Instant) {
         let deadline = self.space.policy.timeouts.hard;
         let loaded = {
-            let body = tokio::time::timeout(deadline, self.body(loader, far_works));
+            let body = tokio::time::timeout_at(due, self.body(loader, far_works));
             tokio::pin!(body);
             let loaded = tokio::select! {
                 biased;
