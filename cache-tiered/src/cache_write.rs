@@ -67,13 +67,14 @@ where
     }
 
     /// As [`invalidate`](Self::invalidate), and returns when every process has stopped serving the old value: the bound
-    /// later.
+    /// later, and the outage window more, in which a process that can't hear the far store may serve it marked. Where every
+    /// process of the namespace is built with `outage(Duration::ZERO)`, that is the bound.
     ///
     /// # Errors
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_settled(&self, key: &K) -> Result<()> {
         self.invalidate(key).await?;
-        tokio::time::sleep(self.engine().options.bound).await;
+        tokio::time::sleep(self.engine().settles_after()).await;
         Ok(())
     }
 
@@ -112,8 +113,9 @@ where
     pub async fn write_guard(&self, keys: &[&K], hold: Duration) -> Result<WriteGuard> {
         cache_core::check_ttl(hold)?;
         let places = self.places(keys)?;
+        let until = self.engine().clock.now() + hold;
         self.engine().change(places.clone(), Change::Hold { hold }).await?;
-        Ok(WriteGuard::new(self.tiered().clone(), places))
+        Ok(WriteGuard::new(self.tiered().clone(), places, until))
     }
 
     /// Stores a value read or written with the row's `version`, unless the far store holds the same version or a newer

@@ -1,6 +1,6 @@
 //! A write under a bar.
 
-use cache_core::{Change, Result};
+use cache_core::{Change, Error, ErrorKind, Result, Tick};
 
 use crate::Tiered;
 use crate::engine::Where;
@@ -14,17 +14,36 @@ use crate::engine::Where;
 pub struct WriteGuard {
     tiered: Tiered,
     keys: Vec<Where>,
+    /// The end of the hold, counted from before it was asked for: the bar is there for longer.
+    until: Tick,
 }
 
 impl WriteGuard {
-    pub(crate) const fn new(tiered: Tiered, keys: Vec<Where>) -> Self {
-        Self { tiered, keys }
+    pub(crate) const fn new(tiered: Tiered, keys: Vec<Where>, until: Tick) -> Self {
+        Self { tiered, keys, until }
     }
 
-    /// Waits until no process trusts a near entry from before the bar: the bound. A transaction that commits after this
-    /// is strict: whoever reads once it has committed reads the new rows, as long as the far store keeps the bar.
-    pub async fn strict(&self) {
-        tokio::time::sleep(self.tiered.engine().options.bound).await;
+    /// Waits until no process serves a near entry from before the bar: the bound, and the outage window more, for one that
+    /// can't hear the far store may serve what it holds, marked. Where every process of the namespace is built with
+    /// `outage(Duration::ZERO)`, that is the bound.
+    ///
+    /// A transaction that commits after this is strict: whoever reads once it has committed reads the new rows, as long as
+    /// the far store keeps the bar.
+    ///
+    /// # Errors
+    /// `Invalid`, at once, if the hold would be over by then.
+    pub async fn strict(&self) -> Result<()> {
+        let engine = self.tiered.engine();
+        let (takes, left) = (engine.settles_after(), self.until.since(engine.clock.now()));
+        if left <= takes {
+            let text = format!(
+                "strict waits for {takes:?} here, and the hold is over in {left:?}; hold for longer, or build every process \
+                 of the namespace with outage(Duration::ZERO)"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text).with_operation("strict"));
+        }
+        tokio::time::sleep(takes).await;
+        Ok(())
     }
 
     /// Lifts the bar and invalidates the keys: call it when the transaction has committed, or was given up.

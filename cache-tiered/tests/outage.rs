@@ -69,15 +69,13 @@ async fn while_cut_off_near_hits_go_on_for_the_outage_window_and_say_so() {
     let answer = cache.lookup("k").await.unwrap().unwrap();
     assert_eq!((answer.tier, answer.freshness), (Tier::Near, Freshness::Stale(StaleReason::Unconfirmed)));
     eventually("the window is over", async || cache.lookup("k").await.is_err()).await;
-    let answer =
-        cache.load_with("k", || async { Ok::<_, io::Error>(Loaded::value("w".to_owned())) }).await.unwrap();
+    let answer = cache.load_with("k", || async { Ok::<_, io::Error>(Loaded::value("w".to_owned())) }).await.unwrap();
     assert_eq!(answer.tier, Tier::Origin);
     let again = cache.lookup("k").await.unwrap().unwrap();
     assert_eq!(again.freshness, Freshness::Stale(StaleReason::Unconfirmed), "a load while cut off is kept, marked");
     far.partition(false);
     eventually("connected", async || !tiered.is_cut_off()).await;
-    let answer =
-        cache.load_with("k", || async { Ok::<_, io::Error>(Loaded::value("w".to_owned())) }).await.unwrap();
+    let answer = cache.load_with("k", || async { Ok::<_, io::Error>(Loaded::value("w".to_owned())) }).await.unwrap();
     assert_eq!(answer.freshness, Freshness::Fresh);
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use cache_core::memory::LocalMemory;
 use cache_core::testkit::Chaos;
-use cache_core::{ErrorKind, Memory};
-use cache_tiered::Tiered;
+use cache_core::{CacheService, ErrorKind, Memory};
+use cache_tiered::{Freshness, StaleReason, Tiered};
 use common::{BOUND, alone, dawdle, eventually, names, node, ok};
 
 const HOLD: Duration = Duration::from_secs(30);
@@ -62,16 +62,27 @@ async fn a_guard_that_is_dropped_runs_out() {
 }
 
 #[tokio::test]
-async fn a_strict_guard_waits_for_the_bound() {
+async fn a_strict_guard_waits_for_the_bound_and_the_outage_window() {
     let far = Memory::new();
-    let (a, b) = (node(&far).await, node(&far).await);
+    let (a, b) = (quick(far.clone()).await, quick(far).await);
     names(&b).get_or_load("k", || ok("old")).await.unwrap();
     let begun = Instant::now();
     let guard = names(&a).write_guard(&["k"], HOLD).await.unwrap();
-    guard.strict().await;
-    assert!(begun.elapsed() >= BOUND);
+    guard.strict().await.unwrap();
+    assert!(begun.elapsed() >= BOUND * 2);
     assert!(names(&b).get("k").await.unwrap().is_none(), "nobody serves the old value when the transaction commits");
     guard.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_strict_guard_that_would_outlast_its_hold_says_so() {
+    let a = quick(Memory::new()).await;
+    let guard = names(&a).write_guard(&["k"], BOUND * 2).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(guard.strict().await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(begun.elapsed() < BOUND * 2, "at once");
+    let alone = names(&alone().await).write_guard(&["k"], BOUND).await.unwrap();
+    alone.strict().await.unwrap();
 }
 
 #[tokio::test]
@@ -91,13 +102,39 @@ async fn an_older_or_equal_version_is_not_stored() {
     }
 }
 
+/// A process whose outage window is as long as the bound.
+async fn quick(far: impl CacheService + 'static) -> Tiered {
+    let tiers = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far).bound(BOUND).outage(BOUND);
+    tiers.build().await.unwrap()
+}
+
 #[tokio::test]
-async fn a_settled_invalidation_returns_when_nobody_serves_the_old_value() {
-    let far = Memory::new();
-    let (a, b) = (node(&far).await, node(&far).await);
-    names(&b).get_or_load("k", || ok("old")).await.unwrap();
-    names(&a).invalidate_settled("k").await.unwrap();
-    assert!(names(&b).get("k").await.unwrap().is_none());
+async fn a_settled_invalidation_returns_when_nobody_serves_the_old_value_not_even_who_is_cut_off() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let (a, b) = (quick(memory).await, quick(far.clone()).await);
+    let cut = names(&b);
+    cut.get_or_load("k", || ok("old")).await.unwrap();
+    far.partition(true);
+    let (served, settled) = tokio::join!(
+        async {
+            // for as long as it may
+            let (mut marked, mut asked, mut last) = (0, Instant::now(), None);
+            while let Ok(Some(answer)) = cut.lookup("k").await {
+                marked += u32::from(answer.freshness == Freshness::Stale(StaleReason::Unconfirmed));
+                last = Some(asked);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                asked = Instant::now();
+            }
+            (marked, last)
+        },
+        async {
+            names(&a).invalidate_settled("k").await.unwrap();
+            Instant::now()
+        },
+    );
+    assert!(served.0 > 0, "it served the old value marked");
+    assert!(served.1.is_some_and(|last| last <= settled), "it went on after the invalidation was settled");
 }
 
 /// A refused versioned write says that the far store holds what is newer. The near copy of its process may be older yet:

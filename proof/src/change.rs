@@ -1,8 +1,10 @@
 //! Changes, in the order of `engine/change.rs`.
 
+use std::time::Duration;
+
 use cache_core::State;
 use cache_tiered::coherence::mutate::{Mutation, broken};
-use cache_tiered::coherence::{Cause, ack_purges};
+use cache_tiered::coherence::{Cause, ack_purges, settles_after};
 
 use crate::config::{Config, Kind};
 use crate::far::Frame;
@@ -51,7 +53,8 @@ impl World {
                 writer.step = Step::Commit(self.now);
             }
             Step::Commit(since) => {
-                if writer.kind == Kind::Strict && self.now < since + config.bound {
+                let [bound, outage] = [config.bound, config.outage].map(|span| Duration::from_nanos(span.into()));
+                if writer.kind == Kind::Strict && at(self.now) < at(since) + settles_after(bound, outage) {
                     return false;
                 }
                 self.commit(&mut writer);

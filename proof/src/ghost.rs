@@ -14,7 +14,7 @@ pub enum Rule {
     Monotonic = 3,
     /// As the second and third, for tags.
     Tags = 4,
-    /// After a strict write committed, nobody is told an older value.
+    /// After a strict write committed, nobody is told an older value, not even marked.
     Strict = 5,
     /// What stands in for a load is held to the same lines, but for writes that leave it as a fallback.
     Fallback = 6,
@@ -136,7 +136,7 @@ impl Ghost {
         self.note(Rule::Bound, value < bound);
         self.note(Rule::Tags, value < tags);
         self.note(Rule::Monotonic, how == How::Plain && value < need.told);
-        self.note(Rule::Strict, !marked && value < need.strict);
+        self.note(Rule::Strict, value < need.strict);
     }
 
     /// Whether a fallback may be served to whoever may demand `need`.

@@ -64,6 +64,17 @@ const BAR_LOST: Config = Config {
     ..RACES
 };
 
+/// A strict write, and a process that is cut off.
+const STRICT_CUT_OFF: Config = Config {
+    name: "strict-cut-off",
+    outage: 1,
+    warm: Warm::Near,
+    writes: &[(0, Kind::Strict)],
+    gets: [0, 1, 0],
+    beats: [0, 1, 0],
+    ..CUT_OFF
+};
+
 const STRICT_WRITE: Config = Config { name: "strict-write", writes: &[(0, Kind::Strict)], ..SMALL };
 
 const UPDATED: Config =
@@ -207,6 +218,7 @@ pub const QUICK: &[Config] = &[
     LOWER,
     CUT_OFF,
     STRICT_OUTAGE,
+    STRICT_CUT_OFF,
     CUT_OFF_OWN_TAG,
     Config { name: "calls-fail", gets: [0, 1, 0], events: Events { fail: 1, ..NONE }, ..SMALL },
     FINE,
@@ -328,6 +340,7 @@ pub const fn shows(mutation: Mutation) -> Config {
         Mutation::UnconfirmedFromEnd => CUT_OFF_SLOW,
         Mutation::RunKeepsNumbers => FAILOVER_NUMBERS,
         Mutation::LateNumbers => FAILOVER_LATE,
+        Mutation::SettlesEarly => STRICT_CUT_OFF,
         Mutation::RefreshBlind | Mutation::EmptyDrops => REFRESH,
         Mutation::NoReplay | Mutation::NoLateReplay => FAILOVER,
         Mutation::TrustAfterEntry | Mutation::TrustBeforeEpoch => FINE,

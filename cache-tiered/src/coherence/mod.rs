@@ -20,7 +20,7 @@ pub use queue::{Newest, Queue};
 pub use ring::Ring;
 pub use rules::{
     Cause, Joining, Overtaken, Refreshing, Take, Worth, ack_purges, doubtful, ends_with_purge, found_current, is_fresh,
-    may_join, stands_in, take_joined,
+    may_join, settles_after, stands_in, take_joined,
 };
 pub use track::{BeatTicket, Bump, Judged, Track, Verdict};
 pub use view::{SUSPECT, UNCONFIRMED, View};

@@ -123,6 +123,8 @@ pub enum Mutation {
     RunKeepsNumbers,
     /// A number that a server gave counts as applied on the next one if its acknowledgement comes late.
     LateNumbers,
+    /// A strict write waits for the bound alone, and not for those who are cut off.
+    SettlesEarly,
     /// A flight's entry is put once the flight has settled.
     PutSettled,
     /// A doubt looks at the near entry before it looks at the flight.
@@ -197,6 +199,7 @@ impl Mutation {
         Self::UnconfirmedFromEnd,
         Self::RunKeepsNumbers,
         Self::LateNumbers,
+        Self::SettlesEarly,
     ];
 
     /// Those of two threads between two instructions, in steps that the model takes as one: the interleavings show

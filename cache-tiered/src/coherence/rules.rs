@@ -58,6 +58,13 @@ pub fn doubtful(
     if epoch != 0 && !unconfirmed && !current { Worth::Suspect } else { Worth::Nothing }
 }
 
+/// How long after a change was acknowledged any process may serve what was before it: those that hear the far store for
+/// the bound, those that are cut off for the outage window more.
+#[must_use]
+pub fn settles_after(bound: Duration, outage: Duration) -> Duration {
+    if broken(Mutation::SettlesEarly) { bound } else { bound + outage }
+}
+
 /// Whether an entry past its time may stand in for a load that failed or is late. Its time apart, the rule is that of a
 /// near hit: what was invalidated stands in for nothing.
 #[must_use]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Tick};
 
 use super::Engine;
-use crate::coherence::Track;
+use crate::coherence::{Track, settles_after};
 use crate::sync::MutexGuard;
 
 /// Whether the far store may be believed.
@@ -42,6 +42,16 @@ impl Engine {
             let view = &self.lines[*line].view;
             view.failing() && now >= view.trust_until()
         })
+    }
+
+    /// How long after a change was acknowledged any process may serve what was before it, marked answers included, if all
+    /// are built alike.
+    pub(crate) fn settles_after(&self) -> Duration {
+        match self.options.incoherent {
+            _ if self.far.is_none() => Duration::ZERO,
+            Some(cap) => cap,
+            None => settles_after(self.options.bound, self.options.outage),
+        }
     }
 
     /// A line's track.

@@ -114,7 +114,7 @@ fn typed(tiered: &Tiered, start: Start, real: bool) -> Cache<String> {
 impl Scene {
     pub(crate) async fn new(start: Start, ground: Ground) -> Self {
         let near = || {
-            let near = Tiered::builder().near(LocalMemory::new(1 << 20)).bound(BOUND);
+            let near = Tiered::builder().near(LocalMemory::new(1 << 20)).bound(BOUND).outage(BOUND / 6);
             near.clock(ground.clock.clone()).namespace(&ground.namespace)
         };
         let here = match start {
@@ -355,8 +355,9 @@ pub(crate) const CALLS: &[(&str, Call)] = calls! {
     "invalidate_settled" => |s| s.cache.invalidate_settled("k").await,
     "write_guard" => |s| s.cache.write_guard(&["k"], HOLD).await,
     "write_guard, strict, commit" => |s| {
-        let guard = s.cache.write_guard(&["k"], HOLD).await.unwrap();
-        guard.strict().await;
+        // outlasts what strict waits for, and is over when the scene is looked at
+        let guard = s.cache.write_guard(&["k"], BOUND + BOUND / 2).await.unwrap();
+        guard.strict().await.unwrap();
         guard.commit().await
     },
     "invalidate_tag" => |s| s.here.invalidate_tag("t").await,
