@@ -21,6 +21,10 @@ impl Engine {
     /// Runs to its end even if the caller goes away: a change that has left can't be called back.
     pub(crate) async fn change(self: &Arc<Self>, keys: Vec<Where>, change: Change) -> Result<Applied> {
         self.open()?;
+        if self.far.is_none() {
+            // nothing waits here, so no caller can go away on the way
+            return Ok(self.change_near(&keys, &change));
+        }
         let voids = Kind::of(&change) == Kind::Always;
         if !voids {
             self.settle_writes(&keys).await;
@@ -128,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// A change where no other process can hear it: near only, or a far store without a bus.
+    /// A change that no other process can hear: the far store has no bus.
     async fn change_unheard(&self, keys: &[Where], change: Change) -> Result<Applied> {
         let Some(far) = &self.far else { return Ok(self.change_near(keys, &change)) };
         let far_keys: Vec<&str> = keys.iter().map(|at| &*at.far).collect();

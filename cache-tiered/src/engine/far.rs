@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Far {
     store: Arc<dyn CacheService>,
-    plain: Option<PlainLeases>,
+    /// In the place of leases that the store does not have.
+    plain: PlainLeases,
     breaker: Mutex<Breaker>,
     /// Whether the breaker needs to hear of failures only: then calls that succeed pass without its lock.
     quiet: AtomicBool,
@@ -28,7 +29,7 @@ pub(crate) struct Far {
 
 impl Far {
     pub(crate) fn new(store: Arc<dyn CacheService>, packing: Packing) -> Self {
-        let plain = store.leases().is_none().then(|| PlainLeases::new(Arc::clone(&store)));
+        let plain = PlainLeases::new(Arc::clone(&store));
         Self { store, plain, breaker: Mutex::new(Breaker::new(PAUSE)), quiet: AtomicBool::new(false), packing }
     }
 
@@ -42,11 +43,7 @@ impl Far {
     }
 
     pub(crate) fn leases(&self) -> &dyn Leases {
-        match (&self.plain, self.store.leases()) {
-            (None, Some(leases)) => leases,
-            (Some(plain), _) => plain,
-            (None, None) => unreachable!("a store without leases got plain ones"),
-        }
+        self.store.leases().unwrap_or(&self.plain)
     }
 
     pub(crate) fn bus(&self) -> Option<&dyn Bus> {
