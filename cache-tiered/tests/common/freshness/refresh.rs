@@ -231,20 +231,22 @@ pub(crate) async fn a_failing_refresh_is_tried_again_after_the_pause(far: impl F
 /// FusionCache calls the factory without asking its second level (#604).
 pub(crate) async fn the_far_store_is_asked_before_the_origin(far: impl Far) {
     let origin = Origin::says("old");
-    let (a, b) = (cache(&node(&far).await, ahead()), cache(&node(&far).await, Policy::minutes(1).refresh_ahead(0.01)));
+    let other = node(&far).await;
+    let (a, b) = (cache(&node(&far).await, ahead()), cache(&other, ahead()));
     for cache in [&a, &b] {
         assert_eq!(origin.read(cache).await, "old");
     }
     until_due().await;
     origin.say("new");
     eventually("one has refreshed", async || origin.read(&a).await == "new").await;
-    let calls = origin.calls();
+    assert_eq!(origin.calls(), 2);
     let from_far = async || {
         let _ = origin.ask(&b).await.unwrap();
         b.get("k").await.unwrap().is_some_and(|value| *value == "new")
     };
     eventually("the other finds it", from_far).await;
-    assert_eq!(calls, 2);
+    eventually("its flight has ended", async || other.under_way() == 0).await;
+    assert_eq!((origin.calls(), other.metrics().get(Metric::Refresh)), (2, 1), "it refreshed, and asked no origin");
 }
 
 /// In FusionCache only a hit in memory begins a refresh (#604).
