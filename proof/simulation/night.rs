@@ -26,10 +26,13 @@ const RATE: f64 = 8.0;
 /// A request that takes longer is late.
 const DEADLINE: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(60);
+/// That of `FailSafe::default()`.
 const THROTTLE: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(2);
+/// The default.
+const OUTAGE: Duration = Duration::from_secs(30);
 /// Longer than the far store is down.
-const OUTAGE: Duration = Duration::from_secs(180);
+const LONG_OUTAGE: Duration = minutes(3);
 /// How long a call to a database that is down takes to fail.
 const HANG: Duration = Duration::from_secs(2);
 
@@ -54,6 +57,8 @@ struct Step {
     near: bool,
     policy: fn() -> Policy,
     batches: bool,
+    /// The outage window, if it is another than the default.
+    outage: Option<Duration>,
 }
 
 fn plain() -> Policy {
@@ -65,7 +70,7 @@ fn fail_safe() -> Policy {
 }
 
 fn throttled() -> Policy {
-    plain().fail_safe(FailSafe::default().throttle(THROTTLE))
+    plain().fail_safe(FailSafe::default())
 }
 
 fn soft() -> Policy {
@@ -89,23 +94,31 @@ const BARE: Step = Step {
     near: false,
     policy: plain,
     batches: false,
+    outage: None,
 };
 
 const STEPS: &[Step] = &[
     BARE,
     Step { name: "single flight", line: "cache.load_with(&id, load)", caches: true, near: true, ..BARE },
     Step { name: "far tier", line: ".far(redis)", caches: true, stores: true, far: true, ..BARE },
-    Step { name: "near tier", line: ".near(Moka::new(64 << 20))", near: true, ..FAR },
-    Step { name: "fail-safe", line: ".fail_safe(FailSafe::default())", policy: fail_safe, ..NEAR },
-    Step { name: "throttle", line: "FailSafe::default().throttle(seconds)", policy: throttled, ..NEAR },
+    Step { name: "near tier", line: ".near(Moka::builder().bytes(64 << 20).build())", near: true, ..FAR },
+    Step {
+        name: "fail-safe",
+        line: ".fail_safe(FailSafe::default().throttle(Duration::from_millis(1)))",
+        policy: fail_safe,
+        ..NEAR
+    },
+    Step { name: "throttle", line: ".fail_safe(FailSafe::default())", policy: throttled, ..NEAR },
     Step { name: "soft timeout", line: ".soft_timeout(millis)", policy: soft, ..NEAR },
     Step { name: "hard timeout", line: ".hard_timeout(millis)", policy: hard, ..NEAR },
     Step { name: "refresh ahead", line: ".refresh_ahead(0.8)", policy: ahead, ..NEAR },
-    Step { name: "batch", line: "cache.batched(load_many)", policy: ahead, batches: true, ..NEAR },
+    Step { name: "batch", line: "cache.batched(load_many)", ..BATCH },
+    Step { name: "outage window", line: ".outage(Duration::from_mins(3))", outage: Some(LONG_OUTAGE), ..BATCH },
 ];
 
 const FAR: Step = Step { caches: true, stores: true, far: true, ..BARE };
 const NEAR: Step = Step { near: true, ..FAR };
+const BATCH: Step = Step { policy: ahead, batches: true, ..NEAR };
 
 /// What a night came to.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +198,10 @@ impl App {
         if !step.caches {
             return Ok(Self { id, link, cache: None });
         }
-        let mut builder = Tiered::builder().bound(BOUND).outage(OUTAGE).clock(machine(minutes(100), 1.0).0);
+        let mut builder = Tiered::builder().bound(BOUND).clock(machine(minutes(100), 1.0).0);
+        if let Some(window) = step.outage {
+            builder = builder.outage(window);
+        }
         if step.near {
             builder = builder.near(LocalMemory::new(8 << 20));
         }
@@ -299,7 +315,7 @@ async fn play(step: &'static Step) -> Result<(Seen, Report)> {
         ended.context("a request panicked")?;
     }
     let seen = night.seen().clone();
-    let report = check(&seen.records, Bounds { bound: BOUND, outage: OUTAGE });
+    let report = check(&seen.records, Bounds { bound: BOUND, outage: step.outage.unwrap_or(OUTAGE) });
     Ok((seen, report))
 }
 
