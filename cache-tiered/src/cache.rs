@@ -85,10 +85,11 @@ where
         &self.tiered
     }
 
-    /// The same cache with answers as current as `consistency` asks.
+    /// The same cache with answers as current as `consistency` asks, and as this cache's already are: it asks for more,
+    /// never for less.
     #[must_use]
     pub fn with(&self, consistency: Consistency) -> Self {
-        Self { consistency, ..self.clone() }
+        Self { consistency: self.consistency.at_least(consistency), ..self.clone() }
     }
 
     pub(crate) const fn consistency(&self) -> Consistency {

@@ -9,7 +9,7 @@ use cache_core::{Result, Tags};
 use crate::cache::Cache;
 use crate::engine::check_name;
 use crate::policy::all_mistakes;
-use crate::{CacheKey, Origin, Policy, Tiered};
+use crate::{CacheKey, Consistency, Origin, Policy, Tiered};
 
 /// The codec that a typed cache uses unless told otherwise.
 #[cfg(feature = "bincode")]
@@ -44,6 +44,7 @@ pub struct CacheBuilder<V, K: ?Sized = str, C = DefaultCodec> {
     schema: u32,
     policy: Policy,
     ttl: Option<Duration>,
+    consistency: Consistency,
     limits: Limits,
     codec: C,
     types: PhantomData<fn(&K) -> V>,
@@ -57,6 +58,7 @@ impl<V> CacheBuilder<V> {
             schema: 0,
             policy: Policy::default(),
             ttl: None,
+            consistency: Consistency::default(),
             limits: Limits::default(),
             codec: DefaultCodec::default(),
             types: PhantomData,
@@ -67,14 +69,14 @@ impl<V> CacheBuilder<V> {
 impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
     /// With keys of type `K2` instead of strings.
     pub fn keyed<K2: CacheKey + ?Sized>(self) -> CacheBuilder<V, K2, C> {
-        let Self { tiered, space, schema, policy, ttl, limits, codec, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, ttl, limits, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, ttl, consistency, limits, codec, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, ttl, consistency, limits, codec, types: PhantomData }
     }
 
     /// With another codec.
     pub fn codec<C2: Codec<V>>(self, codec: C2) -> CacheBuilder<V, K, C2> {
-        let Self { tiered, space, schema, policy, ttl, limits, codec: _, types: _ } = self;
-        CacheBuilder { tiered, space, schema, policy, ttl, limits, codec, types: PhantomData }
+        let Self { tiered, space, schema, policy, ttl, consistency, limits, codec: _, types: _ } = self;
+        CacheBuilder { tiered, space, schema, policy, ttl, consistency, limits, codec, types: PhantomData }
     }
 
     /// With a name for the layout of `V`, such as `"product v3"`: values written under another name are a miss. Change
@@ -94,6 +96,13 @@ impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
     /// How long values are fresh, instead of the ttl of the [`policy`](Self::policy), whichever is named first.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// How current answers have to be at least; a call may ask for more ([`Cache::with`]). Default [`Consistency::Local`]:
+    /// all others cost a near hit its speed.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
         self
     }
 
@@ -122,7 +131,7 @@ where
     /// # Errors
     /// `Config` that lists every mistake in the space's name and the policy.
     pub fn build(self) -> Result<Cache<V, K>> {
-        let Self { tiered, space, schema, policy, ttl, limits, codec, types: _ } = self;
+        let Self { tiered, space, schema, policy, ttl, consistency, limits, codec, types: _ } = self;
         let policy = ttl.map_or(policy.clone(), |ttl| policy.ttl(ttl));
         let mut found = policy.mistakes_among(tiered.engine().around());
         if let Err(error) = check_name("space", &space) {
@@ -142,6 +151,6 @@ where
         });
         all_mistakes(&found)?;
         let id = schema | u32::from(codec.id());
-        Ok(Cache::new(tiered, &space, codec, id, policy, limits.max_batch, gate))
+        Ok(Cache::new(tiered, &space, codec, id, policy, limits.max_batch, gate).with(consistency))
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use cache_core::testkit::Chaos;
-use cache_core::{ErrorKind, Memory, memory::LocalMemory};
+use cache_core::{ErrorKind, Memory, codec::Raw, memory::LocalMemory};
 use cache_tiered::{Cache, Consistency, Freshness, Tier, Tiered};
 use common::{eventually, names, ok};
 
@@ -60,6 +60,27 @@ async fn bounded_asks_once_the_last_proof_is_older_than_the_call_allows() {
     let narrow = deaf.with(Consistency::Bounded(Duration::from_millis(50)));
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert_eq!(narrow.get("k").await.unwrap().unwrap().as_str(), "new");
+}
+
+#[tokio::test]
+async fn a_call_asks_for_more_than_its_cache_gives_and_never_for_less() {
+    let Scene { tiered, deaf, writer, .. } = scene().await;
+    writer.set("k", "new".into()).await.unwrap();
+    let value = async |cache: &Cache<String>| cache.get("k").await.unwrap().unwrap().to_string();
+    assert_eq!(value(&deaf.with(Consistency::Local)).await, "old");
+    let fresh: Cache<String> = tiered.cache("names").codec(Raw).consistency(Consistency::Fresh).build().unwrap();
+    // each finds the old value near, and has to look behind it
+    let weaker = [fresh.clone(), fresh.with(Consistency::Local), fresh.with(Consistency::Bounded(BOUND)).clone()];
+    for (nth, cache) in weaker.iter().enumerate() {
+        let (old, new) = (format!("new {nth}"), format!("new {}", nth + 1));
+        writer.set("k", old.clone()).await.unwrap();
+        deaf.with(Consistency::Fresh).get("k").await.unwrap();
+        assert_eq!(value(&deaf).await, old);
+        writer.set("k", new.clone()).await.unwrap();
+        assert_eq!(value(&deaf).await, old, "no message came");
+        assert_eq!(value(cache).await, new);
+        assert_eq!(cache.get_many(&["k"]).await[0].as_ref().unwrap().as_deref(), Some(&new));
+    }
 }
 
 #[tokio::test]
