@@ -22,6 +22,9 @@ const AT_ONCE: usize = 4;
 pub struct Warmed {
     /// Keys that are near now, or were already; remembered "there is nothing" included.
     pub found: usize,
+    /// Keys that were found or loaded and are not near: larger than [`near_max`](crate::Policy::near_max), kept out by their
+    /// loader ([`far_only`](crate::Loaded::far_only)), or pushed out by others.
+    pub not_near: usize,
     /// Keys that are in no tier.
     pub missing: usize,
     /// Keys that could not be asked for or loaded.
@@ -33,17 +36,21 @@ pub struct Warmed {
 }
 
 impl Warmed {
-    fn count<T>(&mut self, results: Vec<Result<Option<T>>>) {
-        for result in results {
+    /// Counts what keys came to; `is_near` tells of one by its place.
+    fn count<T>(&mut self, results: Vec<Result<Option<T>>>, is_near: impl Fn(usize) -> bool) {
+        for (index, result) in results.into_iter().enumerate() {
             match result {
-                Ok(Some(_)) => self.found += 1,
+                Ok(Some(_)) if is_near(index) => self.found += 1,
+                Ok(Some(_)) => self.not_near += 1,
                 Ok(None) => self.missing += 1,
-                Err(error) => {
-                    self.failed += 1;
-                    self.error.get_or_insert(error);
-                }
+                Err(error) => self.fail(1, error),
             }
         }
+    }
+
+    fn fail(&mut self, keys: usize, error: Error) {
+        self.failed += keys;
+        self.error.get_or_insert(error);
     }
 }
 
@@ -55,14 +62,19 @@ where
     /// Fetches what the far store holds of `keys` into the near tier; loads nothing. One round trip for 256 keys, four of
     /// them at once. Stops when the near store is full: name what matters most first.
     ///
-    /// A key's error hides no other's result. May be dropped at any await: what was fetched stays.
+    /// A key's error hides no other's result: it is counted, and the first is told. Without a near store to fill all keys
+    /// have failed, with `Config`, and nobody was asked. May be dropped at any await: what was fetched stays.
     pub async fn warm_up(&self, keys: &[&K]) -> Warmed {
         let mut warmed = Warmed::default();
+        if let Err(error) = self.fills_near() {
+            warmed.fail(keys.len(), error);
+            return warmed;
+        }
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
             match self.text(key) {
                 Ok(text) => texts.push(text.into()),
-                Err(error) => warmed.count::<()>(vec![Err(error)]),
+                Err(error) => warmed.fail(1, error),
             }
         }
         self.fetch(&texts, &mut warmed).await;
@@ -80,6 +92,10 @@ where
         E: Into<BoxError> + 'static,
     {
         let mut warmed = Warmed::default();
+        if let Err(error) = self.fills_near() {
+            warmed.fail(keys.len(), error);
+            return warmed;
+        }
         let loader = Arc::new(loader);
         for chunk in keys.chunks(CHUNK) {
             if self.is_full() {
@@ -88,7 +104,8 @@ where
             }
             let loader = Arc::clone(&loader);
             let load = move |keys: Vec<Q>| loader(keys);
-            warmed.count(self.get_many_or_load(chunk, load).await);
+            let results = self.get_many_or_load(chunk, load).await;
+            warmed.count(results, |index| self.text(chunk[index].borrow()).is_ok_and(|text| self.is_near(&text)));
         }
         warmed
     }
@@ -148,10 +165,24 @@ where
             }
             let chunks = wave.chunks(CHUNK);
             let reads = chunks.map(|chunk| self.engine().get_many(chunk, &self.space, Consistency::Local));
-            for results in join_all(reads).await {
-                warmed.count(results);
+            for (chunk, results) in wave.chunks(CHUNK).zip(join_all(reads).await) {
+                warmed.count(results, |index| self.is_near(&chunk[index]));
             }
         }
+    }
+
+    /// # Errors
+    /// `Config` without a near store.
+    fn fills_near(&self) -> Result<()> {
+        if self.engine().near.is_some() {
+            return Ok(());
+        }
+        let text = "a warm-up fills the near store and there is none; give the cache one";
+        Err(Error::new(ErrorKind::Config, text).with_operation("warm_up"))
+    }
+
+    fn is_near(&self, text: &str) -> bool {
+        self.engine().near.as_ref().is_some_and(|near| near.get(text).is_some())
     }
 
     /// Whether what is fetched next would push out what was fetched before.

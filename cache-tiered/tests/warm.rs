@@ -9,8 +9,8 @@ use std::time::Duration;
 use cache_core::memory::LocalMemory;
 use cache_core::testkit::Chaos;
 use cache_core::testkit::chaos::Op;
-use cache_core::{ErrorKind, Memory};
-use cache_tiered::{Cache, Loaded, Tier, Tiered};
+use cache_core::{ErrorKind, Memory, codec::Raw};
+use cache_tiered::{Cache, Loaded, Policy, Tier, Tiered};
 use common::{alone, eventually, names, node, ok};
 
 async fn tier(cache: &Cache<String>, key: &str) -> Option<Tier> {
@@ -104,7 +104,47 @@ async fn a_warm_up_stops_when_near_is_full() {
     let tiered = Tiered::builder().near(near).far(memory).build().await.unwrap();
     let cache = names(&tiered);
     let warmed = cache.warm_up(&borrowed(&many)).await;
-    assert!(warmed.skipped > 0 && warmed.found > 0 && warmed.found + warmed.skipped == 3000, "{warmed:?}");
+    assert!(warmed.skipped > 0 && warmed.found > 0, "{warmed:?}");
+    assert_eq!(warmed.found + warmed.not_near + warmed.skipped, 3000, "{warmed:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_for_near_stores_is_not_said_to_be_near() {
+    let far = Memory::new();
+    let writer = names(&node(&far).await);
+    writer.set("small", "v".into()).await.unwrap();
+    writer.set("large", "x".repeat(5000)).await.unwrap();
+    writer.store("far only", Loaded::value("v".to_owned()).far_only()).await.unwrap();
+    let tiered = node(&far).await;
+    let policy = Policy::minutes(1).near_max(4096);
+    let cache: Cache<String> = tiered.cache("names").codec(Raw).policy(policy).build().unwrap();
+    let loader = async |asked: Vec<String>| {
+        Ok::<_, std::io::Error>(asked.into_iter().map(|key| (key, "y".repeat(5000))).collect::<Vec<_>>())
+    };
+    let warmed = cache.warm_up(&["small", "large", "far only", "nowhere"]).await;
+    assert_eq!((warmed.found, warmed.not_near, warmed.missing, warmed.failed), (1, 2, 1, 0), "{warmed:?}");
+    for (key, expected) in [("small", Tier::Near), ("large", Tier::Far), ("far only", Tier::Far)] {
+        assert_eq!(tier(&cache, key).await, Some(expected), "{key}");
+    }
+    let warmed = cache.warm_up_or_load(&["small".to_owned(), "nowhere".to_owned()], loader).await;
+    assert_eq!((warmed.found, warmed.not_near, warmed.missing, warmed.failed), (1, 1, 0, 0), "{warmed:?}");
+}
+
+#[tokio::test]
+async fn a_warm_up_without_a_near_store_is_refused() {
+    let far = Chaos::new(Memory::new());
+    let tiered = Tiered::builder().far(far.clone()).bound(Duration::from_secs(60)).build().await.unwrap();
+    let cache = names(&tiered);
+    cache.set("1", "v".into()).await.unwrap();
+    let before = far.total_calls();
+    let load = async |asked: Vec<String>| Ok::<_, std::io::Error>(vec![(asked[0].clone(), "v".to_owned())]);
+    for warmed in
+        [cache.warm_up(&["1", "2"]).await, cache.warm_up_or_load(&["1".to_owned(), "2".to_owned()], load).await]
+    {
+        assert_eq!((warmed.found, warmed.missing, warmed.failed), (0, 0, 2));
+        assert_eq!(warmed.error.unwrap().kind(), ErrorKind::Config);
+    }
+    assert_eq!(far.total_calls(), before, "nobody was asked");
 }
 
 #[tokio::test]
@@ -159,7 +199,7 @@ async fn without_heat_the_newest_come_first_and_only_what_is_fresh() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tokio::time::sleep(Duration::from_millis(40)).await;
-    let other: Cache<String> = tiered.cache("other").codec(cache_core::codec::Raw).build().unwrap();
+    let other: Cache<String> = tiered.cache("other").codec(Raw).build().unwrap();
     other.get_or_load("1", || ok("v")).await.unwrap();
     let list = String::from_utf8_lossy(&cache.export(2)).into_owned();
     assert!(list.contains('3') && list.contains('2') && !list.contains('1') && !list.contains("gone"), "{list:?}");
@@ -172,7 +212,7 @@ async fn a_list_of_another_space_or_a_cut_one_is_refused() {
     let cache = names(&tiered);
     cache.get_or_load("k", || ok("v")).await.unwrap();
     let list = cache.export(10);
-    let other: Cache<String> = tiered.cache("other").codec(cache_core::codec::Raw).build().unwrap();
+    let other: Cache<String> = tiered.cache("other").codec(Raw).build().unwrap();
     assert_eq!(other.import(&list).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(cache.import(&list[..list.len() - 1]).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(cache.import(b"").await.unwrap_err().kind(), ErrorKind::Invalid);
