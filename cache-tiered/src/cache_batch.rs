@@ -25,6 +25,9 @@ where
     K: CacheKey + ?Sized,
 {
     /// The values under `keys`, in order: one near pass, one far round trip. A key's error hides no other's result.
+    ///
+    /// A cache that asks for more than [`Local`](crate::Consistency::Local) asks the far store for each key by itself, for all
+    /// at once: 50 keys are 50 requests by `Fresh`, and by `Strict` a beat for each besides, so 100.
     pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
         let mut sorted = self.sort(keys, |text, _| self.near(text, None));
         if !sorted.texts.is_empty() {

@@ -192,6 +192,27 @@ async fn a_batch_that_asks_for_fresh_answers_does_not_trust_near() {
 }
 
 #[tokio::test]
+async fn what_a_batch_costs_by_how_current_it_has_to_be() {
+    let (far, tiered) = chaos(&Memory::new()).await;
+    let cache = names(&tiered);
+    let keys = texts(0, 50);
+    for key in &keys {
+        cache.set(key, "v".into()).await.unwrap();
+    }
+    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let costs = async |cache: &Cache<String>| {
+        let before = far.total_calls();
+        assert!(cache.get_many(&asked).await.iter().all(|found| found.as_ref().unwrap().is_some()));
+        far.total_calls() - before
+    };
+    for (wish, most) in
+        [(Consistency::Local, 1), (Consistency::Local, 0), (Consistency::Fresh, 50), (Consistency::Strict, 100)]
+    {
+        assert_eq!(costs(&cache.with(wish)).await, most, "{wish:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_guarded_write_is_neither_waited_for_nor_filled_by_a_batch() {
     let memory = Memory::new();
     let tiered = node(&memory).await;
