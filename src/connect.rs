@@ -37,7 +37,7 @@ const CLUSTER_BUCKETS: usize = 64;
 ///
 /// | option | meaning | default | for |
 /// |---|---|---|---|
-/// | `bytes` | the near store's budget: `65536`, `64MiB`, `1GiB` | 64 MiB | near |
+/// | `bytes` | the near store's budget, what values decode to not counted: `65536`, `64MiB`, `1GiB` | 64 MiB | near |
 /// | `namespace` | what all keys begin with | `strata` | all |
 /// | `max_ttl` | the longest ttl that a cache may use: `500ms`, `2s`, `5m`, `1h`, `7d` | 7 days | all |
 /// | `bound` | D: how long others may serve what was invalidated | 2 s | far |

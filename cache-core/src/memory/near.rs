@@ -30,7 +30,7 @@ pub struct LocalMemory {
 }
 
 impl LocalMemory {
-    /// A store with a budget of `bytes`.
+    /// A store with a budget of `bytes` for keys, payloads and bookkeeping. What typed values decode to comes on top.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self { ring: Mutex::new(Ring::new(bytes)), budget: bytes }
