@@ -10,7 +10,7 @@ use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
 use cache_core::{Bus, CacheService, Change, Entry, Line, LocalStore, Memory, NodeId, memory::LocalMemory};
 use cache_tiered::{Cache, Freshness, Loaded, StaleReason, Tier, Tiered};
-use common::{BOUND, eventually, names, ok};
+use common::{BOUND, dawdle, eventually, names, ok};
 use tokio::sync::Notify;
 
 /// A near store that counts entries that are put valid already, and can be made to find nothing.
@@ -105,6 +105,28 @@ async fn a_value_that_is_told_and_not_kept_is_not_followed_by_an_older_near_one(
     assert_eq!(names.load_with("k", load).await.unwrap().value.unwrap().as_str(), "new");
     near.blind.store(false, Ordering::SeqCst);
     assert_ne!(names.get("k").await.unwrap().as_deref().map(String::as_str), Some("old"));
+}
+
+/// rueidisaside answers such a load as if its value were kept.
+#[tokio::test]
+async fn a_value_whose_fill_was_refused_is_told_and_kept_nowhere() {
+    let far = Memory::new();
+    // no beat comes to help
+    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(Duration::from_secs(60));
+    let tiered = tiered.build().await.unwrap();
+    let names = names(&tiered);
+    let (load, go) = dawdle(&names, "read before").await;
+    // the lease is gone, and this process hears nothing of it
+    change_unheard(&far, "strata:k:names:k").await;
+    go.notify_one();
+    assert_eq!(load.await.unwrap().as_str(), "read before", "its own caller has asked before the change");
+    let count = |metric| tiered.metrics().get(metric);
+    assert_eq!((count(Metric::FillRejected), count(Metric::Filled)), (1, 0));
+    assert!(!far.exists("strata:k:names:k").await.unwrap(), "not far");
+    assert!(names.lookup("k").await.unwrap().is_none(), "not near");
+    let answer =
+        names.load_with("k", || async { Ok::<_, std::io::Error>("read after".to_owned().into()) }).await.unwrap();
+    assert_eq!((answer.value.unwrap().as_str(), answer.tier), ("read after", Tier::Origin));
 }
 
 #[tokio::test]
