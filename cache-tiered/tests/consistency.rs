@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use cache_core::observe::Metric;
 use cache_core::testkit::Chaos;
+use cache_core::testkit::chaos::Op;
 use cache_core::{ErrorKind, Memory, codec::Raw, memory::LocalMemory};
 use cache_tiered::{Cache, Consistency, Freshness, Tier, Tiered};
-use common::{eventually, names, ok};
+use common::{dawdle, eventually, names, ok, soon};
+use tokio::sync::Notify;
 
 /// Long enough that no beat comes to help during a test.
 const BOUND: Duration = Duration::from_secs(60);
@@ -83,22 +87,56 @@ async fn a_call_asks_for_more_than_its_cache_gives_and_never_for_less() {
     }
 }
 
+async fn load_fresh(cache: &Cache<String>, key: &str) -> (String, Tier) {
+    let load = || async { Ok::<_, std::io::Error>("begun after".to_owned().into()) };
+    let answer = cache.with(Consistency::Fresh).load_with(key, load).await.unwrap();
+    (answer.value.unwrap().to_string(), answer.tier)
+}
+
 #[tokio::test]
 async fn a_load_that_asks_for_fresh_joins_no_older_flight() {
-    let Scene { deaf, .. } = scene().await;
-    let slow = async || {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        Ok::<_, std::io::Error>("begun before".to_owned())
+    let Scene { far, tiered, deaf, writer } = scene().await;
+    for far_fails in [false, true] {
+        writer.invalidate("k").await.unwrap();
+        assert!(deaf.with(Consistency::Fresh).get("k").await.unwrap().is_none());
+        let (earlier, go) = dawdle(&deaf, "begun before").await;
+        // a change that was acknowledged before the call, and that this process has not heard of
+        writer.invalidate("k").await.unwrap();
+        far.fail_next_of(Op::Get, u64::from(far_fails), ErrorKind::Unavailable);
+        assert_eq!(soon(load_fresh(&deaf, "k")).await, ("begun after".to_owned(), Tier::Origin));
+        go.notify_one();
+        earlier.await.unwrap();
+        assert_eq!(deaf.get("k").await.unwrap().unwrap().as_str(), "begun after", "nor is it overwritten by it");
+        assert_eq!(tiered.metrics().get(Metric::Joined), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_asks_for_fresh_takes_what_an_older_flight_has_stored_from_the_far_store() {
+    let Scene { tiered, deaf, .. } = scene().await;
+    let (reading, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (reading, go) = (Arc::clone(&reading), Arc::clone(&go));
+        async move || {
+            reading.notify_one();
+            go.notified().await;
+            Ok::<_, std::io::Error>("begun before".to_owned())
+        }
     };
     let earlier = tokio::spawn({
         let deaf = deaf.clone();
         async move { deaf.get_or_load("other", slow).await }
     });
-    eventually("the earlier load runs", async || deaf.tiered().in_flight() == 1).await;
-    let fresh = deaf.with(Consistency::Fresh).get_or_load("other", || ok("begun after")).await.unwrap();
-    // it waited for the other's lease and took what the far store then held, or loaded itself: never the flight's value
-    assert!(["begun after", "begun before"].contains(&fresh.as_str()));
-    assert_eq!(deaf.tiered().metrics().get(cache_core::observe::Metric::Joined), 0);
+    soon(reading.notified()).await;
+    let fresh = tokio::spawn({
+        let deaf = deaf.clone();
+        async move { load_fresh(&deaf, "other").await }
+    });
+    // nothing was changed, so its lease is as good as that of another process: one load
+    eventually("it waits for the lease", async || tiered.metrics().get(Metric::LeaseWait) == 1).await;
+    go.notify_one();
+    assert_eq!(soon(fresh).await.unwrap(), ("begun before".to_owned(), Tier::Far));
+    assert_eq!(tiered.metrics().get(Metric::Joined), 0);
     earlier.await.unwrap().unwrap();
 }
 
@@ -123,7 +161,7 @@ async fn what_only_the_far_store_can_tell_is_an_error_without_it_and_a_load_asks
 #[tokio::test]
 async fn strict_is_refused_by_a_store_that_does_not_answer_the_beat() {
     let Scene { far, deaf, tiered, .. } = scene().await;
-    far.fail_next_of(cache_core::testkit::chaos::Op::Beat, 1, ErrorKind::Unavailable);
+    far.fail_next_of(Op::Beat, 1, ErrorKind::Unavailable);
     assert!(deaf.with(Consistency::Strict).get("k").await.is_err());
     assert!(!tiered.is_cut_off());
     assert!(deaf.with(Consistency::Strict).get("k").await.unwrap().is_some());
