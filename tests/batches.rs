@@ -131,3 +131,46 @@ async fn single_calls_of_many_tasks_are_gathered() {
     assert!(calls <= 50, "{calls} calls of the loader for 200 keys");
     assert_eq!(names.get_or_load(&"k007".to_owned()).await.unwrap_err().kind(), ErrorKind::Loader);
 }
+
+/// More keys in one call than a server could be sent at once.
+const HUGE: u32 = 100_000;
+
+/// All default options, as the first user of a large batch has them.
+async fn plain(url: &str, buckets: usize) -> (Tiered, Cache<String>) {
+    let far = Redis::connect(url).await.unwrap();
+    let tiered = Tiered::builder().near(Moka::new()).far(far).buckets(buckets).build().await.unwrap();
+    let cache = tiered.cache("names").build().unwrap();
+    (tiered, cache)
+}
+
+async fn huge(url: &str, buckets: usize) {
+    let (one, here) = plain(url, buckets).await;
+    let (two, there) = plain(url, buckets).await;
+    let names: Vec<String> = (0..HUGE).map(|n| format!("k{n:06}")).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let load = |keys: Vec<String>| ready(Ok::<_, io::Error>(keys.into_iter().map(|key| (key.clone(), key))));
+    let all = |what: &str, found: Vec<cache_strata::Result<Option<Arc<String>>>>| {
+        for (key, found) in names.iter().zip(found) {
+            assert_eq!(found.unwrap_or_else(|error| panic!("{what}: {error}")).as_deref(), Some(key), "{what}");
+        }
+    };
+    all("loaded", here.get_many_or_load(&names, load).await);
+    assert_eq!(one.metrics().get(Metric::Filled), u64::from(HUGE), "each is there for everybody");
+    all("read", there.get_many(&keys).await);
+    assert_eq!(two.metrics().get(Metric::FarHit), u64::from(HUGE));
+    here.expire_many(&keys).await.unwrap();
+    here.invalidate_many(&keys).await.unwrap();
+    let found = here.get_many(&keys).await;
+    assert!(found.iter().all(|found| matches!(found, Ok(None))), "nothing is left");
+    for tiered in [one, two] {
+        let failed = [Metric::FarFailed, Metric::FarSkipped, Metric::InvalidationPending];
+        assert_eq!(failed.map(|metric| tiered.metrics().get(metric)), [0; 3], "{failed:?}");
+        assert_eq!((tiered.in_flight(), tiered.pending_invalidations()), (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_100_000_keys_does_not_trip_the_far_store() {
+    let server = Server::spawn().unwrap();
+    huge(&server.url(), 1).await;
+}

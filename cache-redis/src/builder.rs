@@ -21,7 +21,7 @@ use crate::{Redis, Tracking, error};
 ///
 /// | option | meaning | default |
 /// |---|---|---|
-/// | `timeout` | the deadline of every call | 500 ms |
+/// | `timeout` | the deadline of every call; of each request where a call of many keys takes several | 500 ms |
 /// | `connect_timeout` | the deadline of every attempt to connect | 1 s |
 /// | `max_value` | the largest value, in bytes | 1 MiB |
 /// | `connections` | connections for small commands, used in turn | 1 |
@@ -215,7 +215,8 @@ impl RedisBuilder {
         self
     }
 
-    /// The deadline of every call. Default 500 ms.
+    /// The deadline of every call. Default 500 ms. A call of many keys is made of several requests, of which a few are
+    /// under way at once; the deadline is each one's own, from when it is sent, and the first that misses it ends the call.
     pub fn timeout(mut self, span: Duration) -> Self {
         self.knobs.timeout = span;
         self

@@ -16,14 +16,15 @@ use crate::script::{self, Script, within};
 use crate::service::{Redis, checked, millis, sized};
 use crate::tracking::{Tracking, prefixes};
 
-/// The most keys in one script call, and the most bytes of their text: one message names them all.
+/// The most keys in one script call, and the most bytes of their text: one message names them all, and what a script
+/// hands on at once is under what its language takes (8000).
 const CHUNK: usize = 1000;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 #[async_trait]
 impl Bus for Redis {
-    /// One round trip for up to 1000 keys or 256 KiB of their text; longer lists are cut, each part with a number of
-    /// its own, and the last number is returned (0 if any part got none). After an error earlier parts stand.
+    /// One round trip for up to 1000 keys or 256 KiB of their text; longer lists are cut, each part with a number and a
+    /// deadline of its own, and the last number is returned (0 if any part got none). After an error earlier parts stand.
     ///
     /// A `PutNewer` that finds a newer row changes nothing: `n` is 0 without meaning that numbers were lost, and
     /// nothing is published.
@@ -73,19 +74,16 @@ impl Bus for Redis {
             _ => return Err(invalid("this kind of change is not known")),
         };
         let call = Mutate { script, ms, frame, seen };
-        let parts = async {
-            let (first, mut rest) = keys.split_at(part(keys));
-            let mut all = self.change_part(line, node, first, &call).await?;
-            while !rest.is_empty() {
-                let (next, after) = rest.split_at(part(rest));
-                let applied = self.change_part(line, node, next, &call).await?;
-                all.n = if all.n == 0 { 0 } else { applied.n };
-                all.removed += applied.removed;
-                rest = after;
-            }
-            Ok(all)
-        };
-        within(self.link(), "change", parts).await
+        let (first, mut rest) = keys.split_at(part(keys));
+        let mut all = self.change_part(line, node, first, &call).await?;
+        while !rest.is_empty() {
+            let (next, after) = rest.split_at(part(rest));
+            let applied = self.change_part(line, node, next, &call).await?;
+            all.n = if all.n == 0 { 0 } else { applied.n };
+            all.removed += applied.removed;
+            rest = after;
+        }
+        Ok(all)
     }
 
     async fn bump(&self, line: &Line, node: NodeId, tag: u64, period: u64, span: Duration) -> Result<u64> {
@@ -98,29 +96,27 @@ impl Bus for Redis {
     async fn generations(&self, line: &Line, tags: &[u64], period: u64, span: Duration) -> Result<Generations> {
         let keep = keep(span, "generations")?;
         let keys = hashes(line, period, "generations")?;
-        let parts = async {
-            let mut all = Generations { floor: 0, bumps: Vec::with_capacity(tags.len()) };
-            // without tags the floor is still asked for
-            let (mut part, mut rest) = tags.split_at(tags.len().min(CHUNK));
-            loop {
-                let mut call = script::GENERATIONS.on(&keys).arg(keep);
-                for tag in part {
-                    call = call.arg(field(*tag));
-                }
-                let said: Vec<u64> = call.run(self.link(), "generations").await?;
-                let [floor, bumps @ ..] = &said[..] else { return Err(unexpected("generations")) };
-                if bumps.len() != part.len() {
-                    return Err(unexpected("generations"));
-                }
-                all.floor = all.floor.max(*floor);
-                all.bumps.extend(bumps);
-                if rest.is_empty() {
-                    return Ok(all);
-                }
-                (part, rest) = rest.split_at(rest.len().min(CHUNK));
+        let mut all = Generations { floor: 0, bumps: Vec::with_capacity(tags.len()) };
+        // without tags the floor is still asked for
+        let (mut part, mut rest) = tags.split_at(tags.len().min(CHUNK));
+        loop {
+            let mut call = script::GENERATIONS.on(&keys).arg(keep);
+            for tag in part {
+                call = call.arg(field(*tag));
             }
-        };
-        within(self.link(), "generations", parts).await
+            let asked = call.run(self.link(), "generations");
+            let said: Vec<u64> = within(self.link(), "generations", asked).await?;
+            let [floor, bumps @ ..] = &said[..] else { return Err(unexpected("generations")) };
+            if bumps.len() != part.len() {
+                return Err(unexpected("generations"));
+            }
+            all.floor = all.floor.max(*floor);
+            all.bumps.extend(bumps);
+            if rest.is_empty() {
+                return Ok(all);
+            }
+            (part, rest) = rest.split_at(rest.len().min(CHUNK));
+        }
     }
 
     /// Refused by a replica everywhere; by a primary that lost its replicas (`min-replicas-to-write`) from Redis 7 on.
@@ -165,7 +161,7 @@ impl Redis {
         let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
         let call = what.script.on(&names).arg(self.link().publish()).arg(&line.channel).arg(node.to_string());
         let call = call.arg(what.ms).arg(&what.frame[..]).arg(&what.seen.to_bytes()[..]);
-        let (n, stored, removed) = call.run(self.link(), "change").await?;
+        let (n, stored, removed) = within(self.link(), "change", call.run(self.link(), "change")).await?;
         Ok(Applied { n, stored, removed })
     }
 }

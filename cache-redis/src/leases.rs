@@ -1,5 +1,6 @@
 //! Leases on single keys; the scripts are in `lua/`.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,13 +10,17 @@ use cache_core::envelope::HEADER;
 use cache_core::{
     CacheService, Claim, ErrorKind, Fill, Found, Frame, Header, Lease, Leases, Result, Stamp, State, Wait,
 };
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use redis::{FromRedisValue, Value};
+use tokio::time::Instant;
 
-use crate::connect::Read;
+use crate::connect::{Load, ROOM, Read};
 use crate::error::{fault, map, unexpected};
 use crate::script::{self, within};
 use crate::service::{Redis, checked, millis, sized};
+
+/// A claim is a request of its own: it takes the room of so many keys of one request.
+const CLAIM: usize = 8;
 
 #[async_trait]
 impl Leases for Redis {
@@ -105,29 +110,48 @@ impl Leases for Redis {
         script::CAD.on(&[key]).arg(&seen[..]).run(self.link(), "discard").await
     }
 
-    // all at once on one connection is one round trip; each call keeps its own deadline, error and redirection
+    // each call keeps its own deadline, error and redirection
 
     async fn lease_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<Lease>> {
-        join_all(claims.iter().map(|claim| self.lease(claim.key, claim.token, span))).await
+        let leases = claims.iter().map(|claim| (claim.key, 0, self.lease(claim.key, claim.token, span)));
+        self.each("lease", leases.collect()).await
     }
 
     async fn renew_many(&self, claims: &[Claim<'_>], span: Duration) -> Vec<Result<bool>> {
-        join_all(claims.iter().map(|claim| self.renew(claim.key, claim.token, span))).await
+        let renewals = claims.iter().map(|claim| (claim.key, 0, self.renew(claim.key, claim.token, span)));
+        self.each("renew", renewals.collect()).await
     }
 
     async fn fill_many(&self, fills: &[Fill<'_>], channel: &str) -> Vec<Result<bool>> {
-        let fills = fills
-            .iter()
-            .map(|Fill { claim, frame, ttl }| self.fill(claim.key, claim.token, frame.clone(), *ttl, channel));
-        join_all(fills).await
+        let fills = fills.iter().map(|Fill { claim, frame, ttl }| {
+            (claim.key, frame.len(), self.fill(claim.key, claim.token, frame.clone(), *ttl, channel))
+        });
+        self.each("fill", fills.collect()).await
     }
 
     async fn release_many(&self, claims: &[Claim<'_>], channel: &str) -> Vec<Result<bool>> {
-        join_all(claims.iter().map(|claim| self.release(claim.key, claim.token, channel))).await
+        let releases = claims.iter().map(|claim| (claim.key, 0, self.release(claim.key, claim.token, channel)));
+        self.each("release", releases.collect()).await
     }
 }
 
+/// A call about a key, with the bytes of values that it sends.
+type Each<'a, T> = (&'a str, usize, Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>);
+
 impl Redis {
+    /// Makes calls, so many at once: on one connection they are one round trip. Once a server leaves one without an
+    /// answer, the rest of its calls is not sent and has that error.
+    async fn each<T>(&self, operation: &'static str, calls: Vec<Each<'_, T>>) -> Vec<Result<T>> {
+        let begun = Instant::now();
+        let calls: Vec<_> = calls
+            .into_iter()
+            .map(|(key, bytes, call)| async move {
+                self.link().paced(operation, key.as_bytes(), Load { keys: CLAIM, bytes, begun }, call).await
+            })
+            .collect();
+        stream::iter(calls).buffered(ROOM / CLAIM).collect().await
+    }
+
     async fn ask(&self, key: &str, token: Stamp, span: u64) -> Result<Lease> {
         // the deadline of an `L` frame is the key's own ttl
         let lease = Frame::lease(token, 0);

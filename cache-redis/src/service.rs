@@ -9,14 +9,14 @@ use bytes::Bytes;
 use cache_core::{Atomic, Bus, CacheService, ErrorKind, Leases, Result, Sweep, check_key, check_ttl, check_value};
 use futures_util::future::try_join_all;
 use redis::{Pipeline, cmd};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::command::Spare;
 use crate::config::Config;
-use crate::connect::{Link, Read};
+use crate::connect::{Link, Load, Read};
 use crate::error::{STORE, fault};
 use crate::health::Problem;
-use crate::{Raw, RedisBuilder, error, script, tracking};
+use crate::{Raw, RedisBuilder, script, tracking};
 
 /// The most keys in one `MGET` or `DEL`, and the most commands in one pipeline.
 const CHUNK: usize = 256;
@@ -106,13 +106,17 @@ impl Redis {
     where
         K: AsRef<[u8]> + Sync,
     {
-        let parts = self.link().parts(keys);
+        let (parts, begun) = (self.link().parts(keys), Instant::now());
         let chunks = parts.iter().flat_map(|part| part.chunks(CHUNK)).map(|chunk| async move {
-            let mut command = cmd(verb);
-            for key in chunk.iter().filter_map(|i| keys.get(*i)) {
-                command.arg(key.as_ref());
-            }
-            self.link().call::<u64>(operation, &command).await
+            let first = chunk.first().and_then(|i| keys.get(*i)).map_or(&[][..], AsRef::as_ref);
+            let work = async {
+                let mut command = cmd(verb);
+                for key in chunk.iter().filter_map(|i| keys.get(*i)) {
+                    command.arg(key.as_ref());
+                }
+                self.link().call::<u64>(operation, &command).await
+            };
+            self.link().paced(operation, first, Load { keys: chunk.len(), bytes: 0, begun }, work).await
         });
         Ok(try_join_all(chunks).await?.into_iter().sum())
     }
@@ -122,21 +126,20 @@ impl Redis {
     }
 }
 
-/// The writes of `entries` as pipelines of bounded size.
-fn pipes<'e>(entries: impl Iterator<Item = &'e (&'e str, Bytes)>, millis: u64) -> Vec<Pipeline> {
+/// The writes of `entries` as pipelines of bounded size, each with its bytes of values.
+fn pipes<'e>(entries: impl Iterator<Item = &'e (&'e str, Bytes)>, millis: u64) -> Vec<(Pipeline, usize)> {
     let mut pipes = Vec::new();
     let mut pipe = Pipeline::new();
     let mut bytes = 0;
     for (key, value) in entries {
         if pipe.len() == CHUNK || (bytes + value.len() > CHUNK_BYTES && !pipe.is_empty()) {
-            pipes.push(std::mem::take(&mut pipe));
-            bytes = 0;
+            pipes.push((std::mem::take(&mut pipe), std::mem::take(&mut bytes)));
         }
         bytes += value.len();
         pipe.cmd("SET").arg(*key).arg(&value[..]).arg("PX").arg(millis).ignore();
     }
     if !pipe.is_empty() {
-        pipes.push(pipe);
+        pipes.push((pipe, bytes));
     }
     pipes
 }
@@ -189,13 +192,20 @@ impl CacheService for Redis {
         for key in keys {
             checked(key, "get_many")?;
         }
-        let parts = self.link().parts(keys);
+        let (parts, begun) = (self.link().parts(keys), Instant::now());
         let chunks = parts.iter().flat_map(|part| part.chunks(CHUNK)).map(|chunk| async move {
-            let mut command = cmd("MGET");
-            for key in chunk.iter().filter_map(|i| keys.get(*i)) {
-                command.arg(*key);
-            }
-            let values: Vec<Option<Bytes>> = self.link().call("get_many", &command).await?;
+            let first = chunk.first().and_then(|i| keys.get(*i)).map_or("", |key| *key);
+            let work = async {
+                let mut command = cmd("MGET");
+                for key in chunk.iter().filter_map(|i| keys.get(*i)) {
+                    command.arg(*key);
+                }
+                self.link().call("get_many", &command).await
+            };
+            let values: Vec<Option<Bytes>> = self
+                .link()
+                .paced("get_many", first.as_bytes(), Load { keys: chunk.len(), bytes: 0, begun }, work)
+                .await?;
             if values.len() == chunk.len() {
                 return Ok((chunk, values));
             }
@@ -219,17 +229,21 @@ impl CacheService for Redis {
             checked(key, "set_many")?;
             sized(value.len(), self.max_value, "set_many")?;
         }
-        let keys: Vec<&str> = entries.iter().map(|(key, _)| *key).collect();
-        let parts = self.link().parts(&keys);
+        let keys: &[&str] = &entries.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+        let (parts, begun) = (self.link().parts(keys), Instant::now());
         let all = try_join_all(parts.iter().map(|part| async move {
+            let first = part.first().and_then(|i| keys.get(*i)).map_or("", |key| *key);
             // in order, so that the last of duplicate keys wins
-            for pipe in pipes(part.iter().filter_map(|i| entries.get(*i)), millis) {
-                let () = self.link().pipe("set_many", &pipe).await?;
+            for (pipe, bytes) in pipes(part.iter().filter_map(|i| entries.get(*i)), millis) {
+                let work = self.link().pipe("set_many", &pipe);
+                let () = self
+                    .link()
+                    .paced("set_many", first.as_bytes(), Load { keys: pipe.len(), bytes, begun }, work)
+                    .await?;
             }
             Ok(())
         }));
-        let span = self.link().config().knobs.timeout;
-        timeout(span, all).await.unwrap_or_else(|_| Err(error::timeout("set_many", span))).map(drop)
+        all.await.map(drop)
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {

@@ -106,8 +106,8 @@ impl<V, K: ?Sized, C> CacheBuilder<V, K, C> {
         self
     }
 
-    /// The most keys that one call of a batch loader is asked for; more are split into calls that run at once and fail
-    /// apart. Default 1000.
+    /// The most keys that one call of a batch loader is asked for; more are split into calls that fail apart and run at
+    /// once, for 8000 keys together. Default 1000.
     pub fn max_batch(mut self, keys: usize) -> Self {
         self.limits.max_batch = keys;
         self

@@ -12,6 +12,7 @@ use super::handshake::Connector;
 use super::heard::{Ears, Tracker};
 use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
+use super::pace::Load;
 use super::reads::Read;
 use super::subscriber::{self, Subscriber, Words};
 use super::tracker;
@@ -101,6 +102,29 @@ impl Link {
     pub(crate) async fn pipe<T: FromRedisValue>(&self, operation: &'static str, pipe: &Pipeline) -> Result<T> {
         let outcome = self.send(Parcel::many(pipe), self.config().knobs.timeout).await;
         self.unpack(operation, outcome).map(|(value, _)| value)
+    }
+
+    /// Runs `work`, a request of a call of many keys, when the server of `key` has room for it.
+    pub(crate) async fn paced<T>(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        load: Load,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let owner;
+        let node = match &self.0.way {
+            Way::One(node) => node,
+            Way::Cluster(cluster) => match cluster.owner_of(key) {
+                Some((_, node)) => {
+                    owner = node;
+                    &owner
+                }
+                // it says what is wrong
+                None => return work.await,
+            },
+        };
+        node.pace().run(operation, load, work).await
     }
 
     /// The server, or every primary of a cluster.

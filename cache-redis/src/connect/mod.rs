@@ -9,6 +9,7 @@ mod lane;
 mod large;
 mod link;
 mod node;
+mod pace;
 mod pushes;
 mod reads;
 mod sentinel;
@@ -25,6 +26,7 @@ pub(crate) use heard::{TrackEvent, Tracker};
 pub(crate) use lane::{Failure, Request};
 pub(crate) use link::{Link, explain};
 pub(crate) use node::Node;
+pub(crate) use pace::{Load, ROOM};
 pub(crate) use reads::Read;
 #[cfg(feature = "recipe")]
 pub(crate) use subscriber::{PATTERNS, PLAIN};

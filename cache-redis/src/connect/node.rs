@@ -10,6 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::handshake::Connector;
 use super::lane::{Failure, Lane, Request};
 use super::large::{self, LARGE, LargeKeys};
+use super::pace::Pace;
 use super::reads::{self, Read, Reads};
 use crate::error;
 
@@ -23,6 +24,7 @@ pub(crate) struct Node {
     raw: Lane,
     large: LargeKeys,
     reads: Reads,
+    pace: Pace,
 }
 
 /// What goes to a server in one round trip, and over which of its connections.
@@ -89,6 +91,7 @@ impl Node {
             raw: Lane::lazy(Arc::clone(&connector), "raw", None),
             large: LargeKeys::new(),
             reads: Reads::new(),
+            pace: Pace::new(),
             connector,
         }
     }
@@ -128,6 +131,11 @@ impl Node {
     /// Reads one key; ends within `span`.
     pub(crate) async fn read(self: &Arc<Self>, read: Read<'_>, span: Duration) -> Result<Value, Failure> {
         reads::read(self, read, span).await
+    }
+
+    /// How much of long lists is under way.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(super) fn reads(&self) -> &Reads {

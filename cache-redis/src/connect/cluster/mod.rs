@@ -68,9 +68,14 @@ impl Cluster {
     /// The owner of a key's slot; any server without a key.
     pub(super) fn owner(&self, key: Option<&str>) -> Option<(Endpoint, Arc<Node>)> {
         match key {
-            Some(key) => self.topology.owner(slots::slot(key.as_bytes())),
+            Some(key) => self.owner_of(key.as_bytes()),
             None => self.topology.any(),
         }
+    }
+
+    /// The owner of a key's slot.
+    pub(super) fn owner_of(&self, key: &[u8]) -> Option<(Endpoint, Arc<Node>)> {
+        self.topology.owner(slots::slot(key))
     }
 
     /// Has the owners asked for soon.

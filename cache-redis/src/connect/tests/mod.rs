@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod first;
 mod lanes;
+mod lists;
 mod reads;
 mod sentinel;
 mod subscriber;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tick};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -18,17 +19,22 @@ use crate::flight::{Crew, Lead, Outcome};
 use crate::loaded::{Loader, ManyLoader, Produced};
 use crate::space::Space;
 
+/// The most keys of one call whose leases are asked for, which are loaded and filled at once, as whole tasks: the other
+/// tasks wait for one of them to end.
+const KEYS_AT_ONCE: usize = 8000;
+
 /// Hands the missing keys over to tasks of at most `max_batch` keys each; the seats that this call keeps in them. Keys
 /// whose last load failed a moment ago are left alone.
 pub(super) fn start(batch: &mut Batch<'_>, missing: Missing, loader: &ManyLoader) -> Vec<Boarded> {
     let most = batch.space.max_batch.max(1);
     let mut seats = Vec::with_capacity(missing.leased.len() + missing.cut_off.len());
+    let turns = Arc::new(Semaphore::new((KEYS_AT_ONCE / most).max(2)));
     for (leads, far_works) in [(missing.leased, true), (missing.cut_off, false)] {
         let leads: Vec<Led> = leads.into_iter().filter_map(|(led, rest)| batch.held_back(led, rest)).collect();
         let mut leads = leads.into_iter().peekable();
         while leads.peek().is_some() {
             let crew: Vec<Led> = leads.by_ref().take(most).collect();
-            seats.extend(embark(batch, crew, loader, far_works));
+            seats.extend(embark(batch, crew, loader, &turns, far_works));
         }
     }
     seats
@@ -57,7 +63,13 @@ pub(super) struct Boarded {
     pub(super) lead: Lead,
 }
 
-fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bool) -> Vec<Boarded> {
+fn embark(
+    batch: &Batch<'_>,
+    leads: Vec<Led>,
+    loader: &ManyLoader,
+    turns: &Arc<Semaphore>,
+    far_works: bool,
+) -> Vec<Boarded> {
     let crew = Crew::of(leads.len());
     let mut members = Vec::with_capacity(leads.len());
     let mut seats = Vec::with_capacity(leads.len());
@@ -73,6 +85,7 @@ fn embark(batch: &Batch<'_>, leads: Vec<Led>, loader: &ManyLoader, far_works: bo
         engine: Arc::clone(batch.engine),
         space: Arc::clone(batch.space),
         loader: Arc::clone(loader),
+        turns: Arc::clone(turns),
         members,
         due: batch.called + batch.space.policy.timeouts.hard,
         alone: JoinSet::new(),
@@ -113,6 +126,8 @@ struct BatchTask {
     engine: Arc<Engine>,
     space: Arc<Space>,
     loader: ManyLoader,
+    /// Those of its call.
+    turns: Arc<Semaphore>,
     /// Whose flights are not ended yet.
     members: Vec<Option<Member>>,
     /// When all of it has to be over.
@@ -140,6 +155,8 @@ impl BatchTask {
 
     async fn body(&mut self, far_works: bool) {
         let engine = Arc::clone(&self.engine);
+        // nobody closes it
+        let _turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let mut ways = match &engine.far {
             None => self.alone(),
             Some(far) if far_works => self.lease(far).await,

@@ -25,6 +25,12 @@ use crate::flight::{Boarding, Lead, Outcome, Seat};
 use crate::loaded::ManyLoader;
 use crate::space::Space;
 
+/// The most reads that a call of many keys has under way, where each key is read by itself.
+const READS_AT_ONCE: usize = 256;
+
+/// One of them.
+type Reading<'a> = Pin<Box<dyn Future<Output = Result<Option<Served>>> + Send + 'a>>;
+
 /// What a batch came to, a result for each key in the order of the call.
 pub(crate) type Results = Vec<Result<Option<Served>>>;
 
@@ -82,7 +88,7 @@ impl Engine {
         wish: Consistency,
     ) -> Results {
         if wish != Consistency::Local {
-            return join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
+            return self.get_each(keys, space, wish).await;
         }
         if self.reads_bare() {
             return self.read_bare(keys, space).await;
@@ -108,7 +114,7 @@ impl Engine {
         let mut batch = Batch::new(self, keys, space, Some(loader));
         if wish != Consistency::Local {
             batch.since = Some(self.clock.now());
-            let found = join_all(keys.iter().map(|key| self.get_as(key, space, wish))).await;
+            let found = self.get_each(keys, space, wish).await;
             for (result, found) in batch.results.iter_mut().zip(found) {
                 *result = match found {
                     Ok(Some(served)) => Some(Ok(Some(served))),
@@ -119,6 +125,37 @@ impl Engine {
             }
         }
         batch.run().await
+    }
+
+    /// Each of `keys` by a read of its own, a few at once: the next is begun when one has ended, and its deadline counts
+    /// from then.
+    async fn get_each(self: &Arc<Self>, keys: &[Arc<str>], space: &Arc<Space>, wish: Consistency) -> Results {
+        let mut waiting = keys.iter().enumerate();
+        let mut running: Vec<(usize, Reading<'_>)> = Vec::with_capacity(keys.len().min(READS_AT_ONCE));
+        let mut results: Vec<Option<Result<Option<Served>>>> = keys.iter().map(|_| None).collect();
+        std::future::poll_fn(|context| {
+            loop {
+                running.retain_mut(|(index, read)| match read.as_mut().poll(context) {
+                    Poll::Ready(done) => {
+                        results[*index] = Some(done);
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                let room = READS_AT_ONCE - running.len();
+                for (index, key) in waiting.by_ref().take(room) {
+                    running.push((index, Box::pin(self.get_as(key, space, wish))));
+                }
+                if running.is_empty() {
+                    return Poll::Ready(());
+                }
+                if room == READS_AT_ONCE - running.len() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        results.into_iter().flatten().collect()
     }
 }
 
@@ -206,6 +243,8 @@ impl<'a> Batch<'a> {
             if self.results[index].is_some() {
                 continue;
             }
+            // a long list leaves others their turn
+            tokio::task::consume_budget().await;
             let suspect = match self.probe(key) {
                 Ok(served) => {
                     self.results[index] = Some(Ok(Some(served)));

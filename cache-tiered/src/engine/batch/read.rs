@@ -69,6 +69,7 @@ impl Batch<'_> {
                 Ok(frames) => {
                     let mut frames = frames.into_iter();
                     for led in leads {
+                        tokio::task::consume_budget().await;
                         self.found(led, frames.next().flatten(), sent, &mut missing).await;
                     }
                 }
