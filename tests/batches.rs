@@ -107,6 +107,59 @@ async fn a_key_that_holds_something_else_hides_no_other() {
     assert_eq!(tiered.in_flight(), 0);
 }
 
+/// Another kind of value under our key, by somebody else's hand: every read finds nothing, and single ones count it.
+async fn foreign_kinds_are_a_miss(tiered: Tiered, cache: Cache<String>, server: &Server) {
+    server.cli(&["RPUSH", "strata:k:names:list", "foreign"]).unwrap();
+    server.cli(&["HSET", "strata:k:names:hash", "field", "foreign"]).unwrap();
+    cache.set("good", "v".into()).await.unwrap();
+    let malformed = || tiered.metrics().get(Metric::Malformed);
+    for (n, key) in ["list", "hash"].into_iter().enumerate() {
+        assert_eq!(cache.get(key).await.unwrap(), None, "get, {key}");
+        assert_eq!(malformed(), n as u64 + 1, "a count");
+    }
+    let found = cache.get_many(&["list", "good", "hash", "none"]).await;
+    let found: Vec<_> = found.into_iter().map(|found| found.unwrap().as_deref().cloned()).collect();
+    assert_eq!(found, [None, Some("v".to_owned()), None, None], "get_many");
+    assert!(cache.peek("list").await.unwrap().is_none(), "peek");
+    // enough at once that they share requests
+    let mut reads = JoinSet::new();
+    for _ in 0..40 {
+        let cache = cache.clone();
+        reads.spawn(async move { cache.get("list").await.map(|found| found.is_none()) });
+    }
+    assert!(reads.join_all().await.into_iter().all(|read| matches!(read, Ok(true))), "reads that share a request");
+    let load = || ready(Ok::<_, io::Error>("loaded".to_owned()));
+    assert_eq!(*cache.get_or_load("list", load).await.unwrap(), "loaded");
+    let counted = malformed();
+    let keys = ["hash".to_owned()];
+    let loads = |keys: Vec<String>| ready(Ok::<_, io::Error>(keys.into_iter().map(|key| (key, "loaded".to_owned()))));
+    assert_eq!(cache.get_many_or_load(&keys, loads).await[0].as_ref().unwrap().as_deref().unwrap(), "loaded");
+    assert!(malformed() > counted, "a batch that loads counts it as well");
+    for (key, kind) in [("list", "list"), ("hash", "hash")] {
+        let held = server.cli(&["TYPE", &format!("strata:k:names:{key}")]).unwrap();
+        assert_eq!(held.trim(), kind, "what is not ours is left alone by reads");
+    }
+    cache.set("list", "ours".into()).await.unwrap();
+    assert_eq!(cache.get("list").await.unwrap().as_deref().unwrap(), "ours", "a write takes the key");
+    assert_eq!(tiered.in_flight(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_kind_of_value_is_a_miss_for_one_key_as_for_many() {
+    let server = Server::spawn().unwrap();
+    let (tiered, cache) = node(&server.url(), 1).await;
+    foreign_kinds_are_a_miss(tiered, cache, &server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_kind_of_value_is_a_miss_without_a_near_store_too() {
+    let server = Server::spawn().unwrap();
+    let far = Redis::connect(server.url()).await.unwrap();
+    let tiered = Tiered::builder().far(far).build().await.unwrap();
+    let cache = tiered.cache("names").build().unwrap();
+    foreign_kinds_are_a_miss(tiered, cache, &server).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_calls_of_many_tasks_are_gathered() {
     let server = Server::spawn().unwrap();

@@ -28,6 +28,8 @@ where
     ///
     /// A cache that asks for more than [`Local`](crate::Consistency::Local) asks the far store for each key by itself, for all
     /// at once: 50 keys are 50 requests by `Fresh`, and by `Strict` a beat for each besides, so 100.
+    ///
+    /// Any number of keys: a far store is sent a few hundred at a time, each such request with a deadline of its own.
     pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
         let mut sorted = self.sort(keys, |text, _| self.near(text, None));
         if !sorted.texts.is_empty() {

@@ -29,7 +29,7 @@ impl Engine {
     pub(crate) async fn read_far(&self, at: &Where, space: &Space) -> Result<Option<Arc<Entry>>> {
         let Some(far) = &self.far else { return Ok(None) };
         let sent = self.clock.now();
-        let Some(frame) = far.call(&self.clock, &self.counters, far.store().get(&at.far)).await? else {
+        let Some(frame) = far.read(&self.clock, &self.counters, far.store().get(&at.far)).await? else {
             return Ok(None);
         };
         if let Some(entry) = self.take_at_once(at, &frame, sent, space) {
@@ -151,7 +151,7 @@ impl Engine {
     /// where a flight settles is it known that no purge and no push came in between.
     pub(crate) async fn revalidate(&self, at: &Where, entry: &Arc<Entry>) -> Result<bool> {
         let Some(far) = &self.far else { return Ok(false) };
-        let head = far.call(&self.clock, &self.counters, far.leases().peek(&at.far)).await?;
+        let head = far.read(&self.clock, &self.counters, far.leases().peek(&at.far)).await?;
         let same = head.and_then(|head| Header::parse(&head).ok()).is_some_and(|header| {
             header.stamp == entry.header().stamp && matches!(header.state, State::Value | State::Negative)
         });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache_core::observe::{Counters, Metric};
-use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Packing, Result};
+use cache_core::{Bus, CacheService, Clock, Error, ErrorKind, Leases, Packing, Reply, Result};
 
 use super::Engine;
 use crate::plain::PlainLeases;
@@ -25,6 +25,11 @@ pub(crate) struct Far {
     /// Whether the breaker needs to hear of failures only: then calls that succeed pass without its lock.
     quiet: AtomicBool,
     packing: Packing,
+}
+
+/// Whether a store refused to read a key because it holds a list, a hash or the like.
+pub(crate) fn is_other_kind(error: &Error) -> bool {
+    error.reply() == Some(Reply::WrongType)
 }
 
 impl Far {
@@ -72,6 +77,26 @@ impl Far {
             self.report(clock, !sick);
         }
         result
+    }
+
+    /// As [`call`](Self::call), for a read of one key. Another kind of value, kept there by somebody else, is none of
+    /// ours: nothing, and a count, as bytes are that are no frame, and as reads of many keys have it.
+    pub(crate) async fn read<T>(
+        &self,
+        clock: &Clock,
+        counters: &Counters,
+        read: impl Future<Output = Result<Option<T>>> + Send,
+    ) -> Result<Option<T>> {
+        let read = async {
+            match read.await {
+                Err(error) if is_other_kind(&error) => {
+                    counters.count(Metric::Malformed);
+                    Ok(None)
+                }
+                read => read,
+            }
+        };
+        self.call(clock, counters, read).await
     }
 
     /// As [`call`](Self::call) for `n` keys with a result each: the store is sick if none of them was answered.

@@ -82,7 +82,7 @@ impl Engine {
             return Err(self.unreachable());
         }
         let sent = self.clock.now();
-        let Some(found) = far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? else {
+        let Some(found) = far.read(&self.clock, &self.counters, far.leases().read(&at.far)).await? else {
             return Ok(None);
         };
         Ok(match self.admit(&at, &found, sent, space).await? {
@@ -212,7 +212,7 @@ impl Engine {
         }
         let Some(far) = &self.far else { return Ok(ReadToLoad::Missed(Duration::ZERO)) };
         let sent = self.clock.now();
-        match far.call(&self.clock, &self.counters, far.leases().read(&at.far)).await? {
+        match far.read(&self.clock, &self.counters, far.leases().read(&at.far)).await? {
             Some(found) => self.take_to_load(at, flight, &found, sent, space).await,
             None => Ok(ReadToLoad::Missed(Duration::ZERO)),
         }

@@ -169,7 +169,7 @@ impl Engine {
             return Err(self.unreachable());
         }
         let sent = self.clock.now();
-        let Some(mut frame) = far.call(&self.clock, &self.counters, far.store().get(&name)).await? else {
+        let Some(mut frame) = far.read(&self.clock, &self.counters, far.store().get(&name)).await? else {
             return Ok(None);
         };
         let past = self.time.surely_past(&self.clock, sent);

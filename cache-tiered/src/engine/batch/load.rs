@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache_core::observe::Metric;
 use cache_core::{Claim, Entry, Error, ErrorKind, Fill, Lease, Result, Stamp, Tick};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::super::far::is_other_kind;
 use super::super::load::{Held, LoadTask, late};
 use super::super::{Engine, Far, Where};
 use super::read::Missing;
@@ -239,7 +241,13 @@ impl BatchTask {
                     self.go_alone(position);
                 }
                 // whether it was granted is unknown: the lease is given back when it is dropped here
-                Err(_) => ways.push((position, Way::CutOff)),
+                Err(error) => {
+                    if is_other_kind(&error) {
+                        // a read of many keys does not tell it from nothing
+                        engine.counters.count(Metric::Malformed);
+                    }
+                    ways.push((position, Way::CutOff));
+                }
             }
         }
         ways

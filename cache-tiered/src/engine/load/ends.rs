@@ -113,7 +113,7 @@ impl LoadTask {
         }
         for _ in 0..MOST_ROUNDS {
             let sent = engine.clock.now();
-            let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await;
+            let found = far.read(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await;
             let Ok(found) = found else { break };
             let Some(found) = found else { return Ok(self.bare(own)) };
             match engine.take(&self.at, &found, sent, &self.space).await {

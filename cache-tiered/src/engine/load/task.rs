@@ -196,7 +196,7 @@ impl LoadTask {
     /// Removes a value that rests, so that the key can be loaded.
     async fn unrest(&self, far: &Far) -> Result<()> {
         let engine = &self.engine;
-        let found = far.call(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await?;
+        let found = far.read(&engine.clock, &engine.counters, far.leases().read(&self.at.far)).await?;
         if let Some(found) = found
             && Header::parse(&found.frame).is_ok_and(|h| h.state == State::Stale && h.stamp == Stamp::NONE)
         {
