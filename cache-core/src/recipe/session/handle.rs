@@ -153,7 +153,8 @@ impl<V: Send + Sync + 'static> Sessions<V> {
     /// had ended.
     ///
     /// Two round trips, since the two are kept in different places. The old session goes first: whoever knew its id
-    /// never has a session of the user. If the second one fails, the visitor has none and logs in again.
+    /// never has a session of the user. If the second one fails, or the future is dropped between the two, the visitor has
+    /// none and logs in again.
     ///
     /// # Errors
     /// As every call.
