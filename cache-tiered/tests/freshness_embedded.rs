@@ -125,6 +125,23 @@ async fn what_is_not_for_the_near_store_is_kept_nowhere_embedded() {
     assert_eq!(tiered.in_flight(), 0);
 }
 
+#[tokio::test]
+async fn a_value_does_not_vanish_uncounted_embedded() {
+    let (_, tiered, cache) = embedded(fresh_for_ttl().near_max(1000)).await;
+    let unkept = || tiered.metrics().get(Metric::Unkept);
+    let large = || async { Ok::<_, std::io::Error>("x".repeat(1000)) };
+    cache.get_or_load("k", large).await.unwrap();
+    assert_eq!(unkept(), 1, "a load");
+    let load = || async { Ok::<_, std::io::Error>(Loaded::value("v".to_owned()).far_only()) };
+    cache.load_with("k", load).await.unwrap();
+    assert_eq!(unkept(), 2, "what is not meant for the near store");
+    cache.set("k", "x".repeat(1000)).await.unwrap();
+    assert_eq!(unkept(), 3, "a write");
+    cache.set("k", "small".into()).await.unwrap();
+    assert!(cache.get("k").await.unwrap().is_some());
+    assert_eq!(unkept(), 3);
+}
+
 /// sturdyc remembers for as long that there is nothing as it remembers a value.
 #[tokio::test]
 async fn a_remembered_nothing_does_not_live_as_long_as_a_value() {

@@ -70,6 +70,8 @@ metrics! {
     Filled = "strata_fills_total",
     /// Fills refused because the key was invalidated during the load.
     FillRejected = "strata_fills_rejected_total",
+    /// Values that were kept nowhere: too large for the near store or not meant for it, and there is no far store.
+    Unkept = "strata_unkept_values_total",
     /// Frames that were cut, flipped, foreign or of another version.
     Malformed = "strata_malformed_frames_total",
     /// Payloads of another codec or schema, or that did not decode.

@@ -24,7 +24,7 @@ impl Engine {
     /// An entry past its deadline is installed as a fallback.
     pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let now = self.clock.now();
-        let keeps = fits_near(at, entry, policy) && now < entry.kept();
+        let keeps = self.keeps_near(at, entry, policy) && now < entry.kept();
         // a write that is on its way is newer
         let keeps = keeps && self.written(&at.near).is_none();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
@@ -76,7 +76,7 @@ impl Engine {
     /// Ends a flight that loaded while the far store could not be asked: the entry may be served for the outage
     /// window, marked, and belongs to no epoch.
     pub(crate) fn conclude_unconfirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
-        let keeps = fits_near(at, entry, policy) && !self.options.outage.is_zero();
+        let keeps = self.keeps_near(at, entry, policy) && !self.options.outage.is_zero();
         let Some(near) = self.near.as_ref().filter(|_| keeps) else {
             return self.conclude_bare(at, flight, entry);
         };
@@ -157,6 +157,15 @@ impl Engine {
         entry
     }
 
+    /// Whether an entry is for near stores: small enough, and its loader did not say otherwise. Counts what is kept nowhere.
+    pub(super) fn keeps_near(&self, at: &Where, entry: &Entry, policy: &Policy) -> bool {
+        let keeps = policy.keeps_near(entry.weight(at.near.len())) && entry.header().flags & flag::FAR_ONLY == 0;
+        if !keeps && self.far.is_none() {
+            self.counters.count(Metric::Unkept);
+        }
+        keeps
+    }
+
     /// How long an entry with `left` to live may stay near.
     pub(super) fn near_ttl(&self, policy: &Policy, left: Duration) -> Duration {
         let cap = policy.near_ttl.unwrap_or(left);
@@ -169,9 +178,4 @@ impl Engine {
         let grace = if frame.header.is_negative() { Duration::ZERO } else { policy.grace() };
         ttl.saturating_add(grace).min(self.options.max_ttl)
     }
-}
-
-/// Whether an entry is for near stores: small enough, and its loader did not say otherwise.
-pub(super) fn fits_near(at: &Where, entry: &Entry, policy: &Policy) -> bool {
-    policy.keeps_near(entry.weight(at.near.len())) && entry.header().flags & flag::FAR_ONLY == 0
 }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use cache_core::{Applied, Change, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value, envelope};
 
 use super::change::UNCHANGED;
-use super::install::fits_near;
 use super::{Engine, Far, Where};
 use crate::coherence::Cause;
 use crate::coherence::mutate::{Mutation, broken};
@@ -92,7 +91,7 @@ impl Engine {
                 entry.remember(decoded);
             }
             entry.confirm(self.epoch(at.line), now);
-            if fits_near(at, &entry, policy) {
+            if self.keeps_near(at, &entry, policy) {
                 near.put(&at.near, entry);
             } else {
                 near.remove(&at.near);

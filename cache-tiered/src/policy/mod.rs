@@ -45,7 +45,8 @@ pub struct Policy {
     /// It never lengthens. Default 0.1.
     pub jitter: f64,
     /// The largest entry, in bytes of key, value and bookkeeping, that the near tier keeps. Default: 1 MiB, or what the
-    /// near tier's budget holds.
+    /// near tier's budget holds. Larger ones are kept in the far tier only; where there is none, nowhere, and counted as
+    /// `strata_unkept_values_total`.
     pub near_max: Option<u64>,
     /// Values kept past their ttl as a fallback. Default: none.
     pub fail_safe: Option<FailSafe>,
