@@ -1,6 +1,6 @@
 //! Keys whose last load failed or is late, and until when they are left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use cache_core::{Error, Tick};
 
 use crate::answer::StaleReason;
 
-/// The most keys remembered; beyond it the first ones are forgotten, and may be tried again early.
+/// The most keys remembered; beyond it those are forgotten whose pause ends first, and may be tried again early.
 const MOST: usize = 10_000;
 
 /// The loads that failed in this process: one in a pause for each key, its error told to whoever asks meanwhile.
@@ -18,7 +18,37 @@ const MOST: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
     any: AtomicBool,
-    kept: Mutex<BTreeMap<Arc<str>, Pause>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    pauses: BTreeMap<Arc<str>, Pause>,
+    /// The same keys by the end of their pauses.
+    ends: BTreeSet<(Tick, Arc<str>)>,
+}
+
+impl Kept {
+    fn insert(&mut self, key: &Arc<str>, pause: Pause) {
+        self.ends.insert((pause.end(), Arc::clone(key)));
+        if let Some(before) = self.pauses.insert(Arc::clone(key), pause) {
+            let end = before.end();
+            // the same end is the same place
+            if self.pauses.get(key).is_some_and(|pause| pause.end() != end) {
+                self.ends.remove(&(end, Arc::clone(key)));
+            }
+        } else if self.pauses.len() > MOST
+            && let Some((_, first)) = self.ends.pop_first()
+        {
+            self.pauses.remove(&first);
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some((key, pause)) = self.pauses.remove_entry(key) {
+            self.ends.remove(&(pause.end(), key));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -29,6 +59,12 @@ struct Pause {
     /// Failures in a row.
     failures: u32,
     why: Why,
+}
+
+impl Pause {
+    fn end(&self) -> Tick {
+        self.until.max(self.alone)
+    }
 }
 
 /// How long a pause is.
@@ -62,7 +98,7 @@ impl Pauses {
     /// Notes at `now` that the load of `key` failed; `span` is told how many failed in a row.
     pub(crate) fn failed(&self, key: &Arc<str>, now: Tick, error: Error, span: impl FnOnce(u32) -> Span) {
         let mut kept = self.lock();
-        let before = kept.get(key).map_or(0, |pause| pause.failures);
+        let before = kept.pauses.get(key).map_or(0, |pause| pause.failures);
         let failures = before.saturating_add(1);
         let Span { alone, covered } = span(failures);
         let pause = Pause { until: now + covered, alone: now + alone, failures, why: Why::Failed(error) };
@@ -72,18 +108,16 @@ impl Pauses {
     /// Notes that `key` is left alone until `until`, unless it is for longer.
     pub(crate) fn rest(&self, key: &Arc<str>, until: Tick, why: Why) {
         let mut kept = self.lock();
+        let before = kept.pauses.get(key);
         let (failures, alone, longer) =
-            kept.get(key).map_or((0, Tick::ZERO, false), |pause| (pause.failures, pause.alone, pause.until >= until));
+            before.map_or((0, Tick::ZERO, false), |pause| (pause.failures, pause.alone, pause.until >= until));
         if !longer {
             self.keep(&mut kept, key, Pause { until, alone, failures, why });
         }
     }
 
-    fn keep(&self, kept: &mut BTreeMap<Arc<str>, Pause>, key: &Arc<str>, pause: Pause) {
-        if kept.len() >= MOST && !kept.contains_key(key) {
-            kept.pop_first();
-        }
-        kept.insert(Arc::clone(key), pause);
+    fn keep(&self, kept: &mut Kept, key: &Arc<str>, pause: Pause) {
+        kept.insert(key, pause);
         self.any.store(true, Ordering::Release);
     }
 
@@ -98,7 +132,7 @@ impl Pauses {
             return None;
         }
         let kept = self.lock();
-        let pause = kept.get(key)?;
+        let pause = kept.pauses.get(key)?;
         let until = if covered { pause.until } else { pause.alone };
         (now < until).then(|| (pause.why.clone(), until.since(now)))
     }
@@ -110,12 +144,12 @@ impl Pauses {
         }
         let mut kept = self.lock();
         kept.remove(key);
-        if kept.is_empty() {
+        if kept.pauses.is_empty() {
             self.any.store(false, Ordering::Release);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Pause>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,7 +210,31 @@ mod tests {
         for n in 0..=MOST {
             fail(&pauses, &format!("{n:06}"), at(0));
         }
-        assert_eq!(pauses.lock().len(), MOST);
         assert!(pauses.active(&format!("{MOST:06}"), at(1)).is_some());
+        let kept = pauses.lock();
+        assert_eq!((kept.pauses.len(), kept.ends.len()), (MOST, MOST));
+    }
+
+    #[test]
+    fn a_pause_that_has_long_to_go_is_not_forgotten_for_one_that_ends() {
+        let pauses = Pauses::default();
+        // the first by their texts, and the last to end
+        for key in ["a", "b", "c"] {
+            pauses.rest(&key.into(), at(10), Why::Late);
+            pauses.rest(&key.into(), at(60_000), Why::Late);
+        }
+        pauses.rest(&"d".into(), at(90_000), Why::Late);
+        pauses.clear("d");
+        for n in 0..2 * MOST as u64 {
+            pauses.rest(&format!("k{n:06}").into(), at(1000 + n / 2), Why::Late);
+        }
+        for key in ["a", "b", "c"] {
+            assert!(pauses.active(key, at(0)).is_some(), "{key} was forgotten");
+        }
+        assert!(pauses.active("k000000", at(0)).is_none(), "what ends first goes first");
+        assert!(pauses.active(&format!("k{:06}", 2 * MOST - 1), at(0)).is_some());
+        let kept = pauses.lock();
+        assert_eq!((kept.pauses.len(), kept.ends.len()), (MOST, MOST));
+        assert!(kept.pauses.iter().all(|(key, pause)| kept.ends.contains(&(pause.end(), Arc::clone(key)))));
     }
 }
