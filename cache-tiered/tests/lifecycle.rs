@@ -133,6 +133,18 @@ async fn a_close_retries_what_was_not_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_close_does_not_ask_a_far_store_without_a_pause_that_does_not_answer() {
+    let far = Chaos::new(Memory::new());
+    let tiered = behind(&far).await;
+    far.partition(true);
+    names(&tiered).invalidate("k").await.unwrap_err();
+    let before = far.calls(Op::Beat);
+    assert!(!tiered.close_within(Duration::from_secs(1)).await, "it can't be told");
+    let beats = far.calls(Op::Beat) - before;
+    assert!((2..=16).contains(&beats), "{beats} beats in a second");
+}
+
+#[tokio::test]
 async fn a_close_ends_in_time_though_the_far_store_hangs() {
     let far = Chaos::new(Memory::new());
     let tiered = behind(&far).await;

@@ -7,8 +7,9 @@ use cache_core::observe::Metric;
 
 use super::Engine;
 
-/// How often it is looked whether invalidations are still pending.
-const LOOK: Duration = Duration::from_millis(5);
+/// After how long it is looked again whether anything is pending, first and at most: twice as long each time, so that a
+/// server that does not answer is not asked without a pause.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 impl Engine {
     /// Refuses calls, ends near hits, waits until nothing is under way; cancels after four fifths of `deadline` what
@@ -34,6 +35,7 @@ impl Engine {
     }
 
     async fn drained(&self) {
+        let mut pause = LOOK.0;
         loop {
             self.work.ended().await;
             let written = self.behind.as_ref().is_none_or(|behind| behind.len() == 0);
@@ -44,7 +46,8 @@ impl Engine {
                 // what a beat finds answered is retried
                 self.lines.iter().for_each(|line| line.beat.notify_one());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK.1);
         }
     }
 }
