@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cache_core::CacheService;
 use cache_redis::Redis;
 use cache_redis::testkit::{Proxy, Server};
+use cache_strata::Moka;
 use common::freshness::Far;
 use common::invariants::{self, Cuttable, Line};
 
@@ -61,6 +62,13 @@ async fn i9_tags_hold_under_skewed_clocks_lost_counters_and_cold_processes_over_
 async fn i12_near_memory_stays_within_its_budget_over_a_server() {
     let far = Shared(Server::spawn().expect("a server"));
     invariants::i12_near_memory_stays_within_its_budget_shared(far).await;
+}
+
+#[tokio::test]
+async fn i12_moka_stays_within_its_budget_over_a_server() {
+    let far = Shared(Server::spawn().expect("a server"));
+    let near = Moka::builder().bytes(invariants::I12_BUDGET).build();
+    invariants::i12_near(Arc::new(near), Some(far.connect().await)).await;
 }
 
 #[tokio::test]

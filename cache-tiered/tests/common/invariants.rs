@@ -214,9 +214,16 @@ pub(crate) async fn i9_tags_hold_under_skewed_clocks_lost_counters_and_cold_proc
     }
 }
 
+/// Of the near stores here.
+pub(crate) const I12_BUDGET: u64 = 64 << 10;
+
 pub(crate) async fn i12(far: Option<Arc<dyn CacheService>>) {
-    let near: Arc<LocalMemory> = Arc::new(LocalMemory::new(64 << 10));
-    let builder = Tiered::builder().shared_near(Arc::clone(&near) as Arc<dyn LocalStore>);
+    i12_near(Arc::new(LocalMemory::new(I12_BUDGET)), far).await;
+}
+
+/// `near` is empty, and of [`I12_BUDGET`].
+pub(crate) async fn i12_near(near: Arc<dyn LocalStore>, far: Option<Arc<dyn CacheService>>) {
+    let builder = Tiered::builder().shared_near(Arc::clone(&near));
     let tiered = match far {
         Some(far) => builder.far(far).build().await.unwrap(),
         None => builder.build().await.unwrap(),
@@ -231,9 +238,18 @@ pub(crate) async fn i12(far: Option<Arc<dyn CacheService>>) {
             cache.set(&key, "y".repeat(size / 2)).await.unwrap();
             cache.get(&key).await.unwrap();
         }
+        // what a store defers is done by now
+        near.settle();
         assert!(near.weight() <= near.budget(), "{} of {} bytes", near.weight(), near.budget());
+        let mut held = 0;
+        near.each(&mut |key, entry| {
+            held += entry.weight(key.len());
+            true
+        });
+        assert!(held <= near.budget(), "{held} bytes are held, {} are weighed", near.weight());
     }
-    assert!(!near.is_empty());
+    assert_eq!(near.budget(), I12_BUDGET);
+    assert!(near.len() > 0);
 }
 
 pub(crate) async fn i12_near_memory_stays_within_its_budget_shared(far: impl Far) {
