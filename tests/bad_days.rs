@@ -5,11 +5,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_core::{Clock, ErrorKind, Frame, Header, Memory, NodeId, Tags, Tick, Ticks};
-use cache_redis::testkit::{Proxy, Server};
+use cache_core::{ErrorKind, Frame, Header, NodeId, Tags};
+use cache_redis::testkit::{Proxy, Sentinel, Server};
 use cache_strata::observe::Metric;
 use cache_strata::{Cache, CacheService, Moka, Redis, Tier, Tiered};
 use futures_util::StreamExt;
@@ -26,6 +26,8 @@ struct Scene {
     one: Node,
     two: Node,
     origin: Arc<AtomicU64>,
+    /// How long the far store may refuse changes.
+    patience: Duration,
 }
 
 struct Node {
@@ -52,7 +54,7 @@ impl Scene {
     }
 
     fn of(one: Node, two: Node) -> Self {
-        Self { one, two, origin: Arc::new(AtomicU64::new(1)) }
+        Self { one, two, origin: Arc::new(AtomicU64::new(1)), patience: PATIENCE }
     }
 
     async fn read(&self, node: &Node) -> (u64, Tier) {
@@ -79,7 +81,7 @@ impl Scene {
         let begun = Instant::now();
         // a store that is on its way back refuses for a moment, and says so
         while let Err(error) = self.one.cache.invalidate("k").await {
-            assert!(begun.elapsed() < PATIENCE, "{error}");
+            assert!(begun.elapsed() < self.patience, "{error}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let acknowledged = Instant::now();
@@ -279,34 +281,34 @@ async fn a_sequence_that_goes_backwards_is_noticed_and_serves_nothing_old() {
         .await;
 }
 
-/// A server's clock that is off by so many ms.
-struct Jumping(Arc<AtomicI64>);
-
-impl Ticks for Jumping {
-    fn now(&self) -> Tick {
-        Clock::system().now()
-    }
-
-    fn unix_ms(&self) -> u64 {
-        Clock::system().unix_ms().saturating_add_signed(self.0.load(Ordering::SeqCst))
-    }
-}
-
-#[tokio::test]
-async fn a_server_clock_that_jumps_orders_nothing() {
-    let shift = Arc::new(AtomicI64::new(0));
-    let clock = Clock::from_source(Jumping(Arc::clone(&shift)));
-    let far = Memory::builder().clock(clock).build();
-    let scene = Scene::of(Node::over(far.clone()).await, Node::over(far).await);
-    let hour = 3_600_000;
-    scene.holds(async |round| shift.store([hour, -hour, 0, 100 * hour, -100 * hour, 1][round], Ordering::SeqCst)).await;
-}
-
 #[tokio::test]
 async fn a_server_restarted_empty_serves_nothing_old() {
     let mut server = Server::spawn().unwrap();
     let scene = Scene::on(&server).await;
     scene.holds(async |_| server.restart().unwrap()).await;
+}
+
+/// What is near when the primary dies was changed before another one answers.
+#[tokio::test]
+async fn a_failover_leaves_nothing_stale_that_was_changed_during_it() {
+    let mut set = tokio::task::spawn_blocking(|| Sentinel::spawn().unwrap()).await.unwrap();
+    let sentinels = set.sentinels().iter().map(Server::address).collect::<Vec<_>>().join(",");
+    let url = format!("redis+sentinel://{sentinels}/{}", Sentinel::NAME);
+    let mut scene = Scene::of(Node::over(connect(&url).await).await, Node::over(connect(&url).await).await);
+    // sentinels on a busy machine wait before they vote, and once more before they vote again
+    scene.patience = Duration::from_secs(120);
+    scene.settle().await;
+    let before = set.primary().unwrap();
+    let epochs = scene.two.count(Metric::EpochBump);
+    set.servers_mut()[before].kill();
+    scene.change().await;
+    assert_ne!(set.primary().unwrap(), before, "it was acknowledged by another server");
+    assert!(scene.two.count(Metric::EpochBump) > epochs, "who was cut off begins a new epoch");
+    // and by a primary that lives on as a replica
+    scene.settle().await;
+    let set = tokio::task::spawn_blocking(move || set.failover().map(|_| set).unwrap()).await.unwrap();
+    scene.change().await;
+    drop(set);
 }
 
 #[tokio::test]

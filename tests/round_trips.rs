@@ -66,6 +66,47 @@ async fn what_each_call_costs() {
     assert_eq!(trips(&here, load(&one, "b", 2)).await.1, Tier::Far, "a set is kept by the far store");
 }
 
+/// cached asks for the value that it replaces, and gets it.
+#[tokio::test]
+async fn a_value_is_moved_once_by_a_write_and_once_by_each_process_that_reads_it() {
+    const LENGTH: u64 = 40_000;
+    /// What may come with it: key, script, frame, message.
+    const AROUND: u64 = 2_000;
+    let server = Server::spawn().unwrap();
+    let (here, _one, one) = node(&server, LONG).await;
+    let (there, other, two) = node(&server, LONG).await;
+    let texts = |cache: &Cache<u64>| cache.tiered().cache::<String>("texts").build().unwrap();
+    let (one, two) = (texts(&one), texts(&two));
+    let value = |n: u32| n.to_string().repeat(usize::try_from(LENGTH).unwrap());
+    let once = |bytes: u64| (LENGTH..LENGTH + AROUND).contains(&bytes);
+    // the scripts are known from here on, and the reader holds something to be told of
+    one.set("k", "short".to_owned()).await.unwrap();
+    two.get("k").await.unwrap();
+    for n in 0..3 {
+        let (written, heard, purged) = (here.bytes(), there.bytes(), other.metrics().get(Metric::Purged));
+        one.set("k", value(n)).await.unwrap();
+        let written = here.bytes() - written;
+        assert!(once(written), "a set of {LENGTH} bytes moved {written}");
+        let told = async {
+            while other.metrics().get(Metric::Purged) == purged {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.expect("the reader is told");
+        let heard = there.bytes() - heard;
+        assert!(heard < AROUND, "who is told of it was sent {heard} bytes");
+        let read = there.bytes();
+        assert!(two.get("k").await.unwrap().is_some_and(|read| *read == value(n)));
+        let read = there.bytes() - read;
+        assert!(once(read), "a far hit of {LENGTH} bytes moved {read}");
+    }
+    let filled = here.bytes();
+    let loaded = value(4);
+    one.get_or_load("other", || std::future::ready(Ok::<_, Infallible>(loaded))).await.unwrap();
+    let filled = here.bytes() - filled;
+    assert!(once(filled), "a load of {LENGTH} bytes moved {filled}");
+}
+
 #[tokio::test]
 async fn tracking_of_reads_costs_a_look_at_the_stamp_after_a_load_and_no_other_round_trip() {
     let server = Server::spawn().unwrap();

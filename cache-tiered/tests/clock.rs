@@ -1,15 +1,15 @@
-//! The server's wall clock is set.
+//! The server's wall clock is set. Over `Memory`: the clock of a real server can't be, apart from its machine's.
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache_core::observe::Metric;
 use cache_core::{Clock, Memory, Tick, Ticks};
-use cache_tiered::Tiered;
-use common::{eventually, names, node, ok};
+use cache_tiered::{Cache, Tier, Tiered};
+use common::{BOUND, eventually, names, node, ok};
 use tokio::sync::Notify;
 
 /// A server's clock, that may be set by so many milliseconds.
@@ -63,4 +63,42 @@ async fn a_value_that_a_set_clock_brings_back_does_not_follow_a_newer_one() {
     wall.set(0, &tiered).await;
     let next = cache.get("k").await.unwrap();
     assert_eq!(next.as_deref(), None, "it was not stored, and nothing older may be found");
+    common::audit::at_the_end().await;
+}
+
+/// Whoever changed a key never reads the old value again, nobody else after the bound, whatever the clock says.
+#[tokio::test]
+async fn a_server_clock_that_jumps_orders_nothing() {
+    let wall = Wall::default();
+    let far = Memory::builder().clock(Clock::from_source(wall.clone())).build();
+    let (one, two) = (node(&far).await, node(&far).await);
+    let (one, two) = (names(&one), names(&two));
+    let row = Arc::new(AtomicI64::new(0));
+    let read = async |cache: &Cache<String>| {
+        let row = Arc::clone(&row);
+        let load = move || async move { Ok::<_, std::io::Error>(row.load(Ordering::SeqCst).to_string().into()) };
+        let answer = cache.load_with("k", load).await.unwrap();
+        (answer.value.unwrap().to_string(), answer.tier)
+    };
+    for (now, hours) in (1..).zip([1, -1, 0, 100, -100, 0]) {
+        for cache in [&one, &two] {
+            let held = ((now - 1).to_string(), Tier::Near);
+            eventually("the value is near", async || read(cache).await == held).await;
+        }
+        // nobody has heard of it yet
+        wall.0.store(hours * 3_600_000, Ordering::SeqCst);
+        row.store(now, Ordering::SeqCst);
+        one.invalidate("k").await.unwrap();
+        let acknowledged = Instant::now();
+        assert_eq!(read(&one).await.0, now.to_string(), "{hours} h: a process reads what it has itself replaced");
+        loop {
+            let asked = Instant::now();
+            if read(&two).await.0 == now.to_string() {
+                break;
+            }
+            assert!(asked < acknowledged + BOUND, "{hours} h: not after the bound");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    common::audit::at_the_end().await;
 }

@@ -1,4 +1,4 @@
-//! A relay before a server that counts round trips.
+//! A relay before a server that counts round trips and bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +14,14 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
-    trips: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    trips: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Relay {
@@ -26,14 +32,14 @@ impl Relay {
     pub async fn spawn(target: String) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let trips = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&trips);
+        let counts = Arc::<Counts>::default();
+        let count = Arc::clone(&counts);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(serve(client, target.clone(), Arc::clone(&count)));
             }
         });
-        Ok(Self { address, trips, accepting })
+        Ok(Self { address, counts, accepting })
     }
 
     /// A url that leads through it.
@@ -45,7 +51,13 @@ impl Relay {
     /// The round trips so far, of all connections.
     #[must_use]
     pub fn trips(&self) -> u64 {
-        self.trips.load(Ordering::SeqCst)
+        self.counts.trips.load(Ordering::SeqCst)
+    }
+
+    /// The bytes so far, of all connections and both ways.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::SeqCst)
     }
 }
 
@@ -55,7 +67,7 @@ impl Drop for Relay {
     }
 }
 
-async fn serve(mut client: TcpStream, target: String, trips: Arc<AtomicU64>) -> io::Result<()> {
+async fn serve(mut client: TcpStream, target: String, counts: Arc<Counts>) -> io::Result<()> {
     let mut server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -69,6 +81,7 @@ async fn serve(mut client: TcpStream, target: String, trips: Arc<AtomicU64>) -> 
                 0 => return Ok(()),
                 n => {
                     asked = false;
+                    counts.bytes.fetch_add(n as u64, Ordering::SeqCst);
                     client.write_all(&replies[..n]).await?;
                 }
             },
@@ -76,8 +89,9 @@ async fn serve(mut client: TcpStream, target: String, trips: Arc<AtomicU64>) -> 
                 0 => return Ok(()),
                 n => {
                     if !asked {
-                        trips.fetch_add(1, Ordering::SeqCst);
+                        counts.trips.fetch_add(1, Ordering::SeqCst);
                     }
+                    counts.bytes.fetch_add(n as u64, Ordering::SeqCst);
                     asked = true;
                     server.write_all(&requests[..n]).await?;
                 }

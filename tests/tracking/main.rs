@@ -112,6 +112,37 @@ async fn what_other_programs_do_to_a_key_ends_its_near_entry() {
     }
 }
 
+/// redcache and rueidis: the reply comes before the push, and memory still has the old value in between.
+#[tokio::test]
+async fn a_process_never_reads_what_it_has_itself_just_deleted_or_replaced() {
+    for tracking in EACH {
+        let server = Server::spawn().unwrap();
+        let (_tiered, cache) = node(&server, tracking).await;
+        for n in 0..300_u32 {
+            fill(&cache, "old").await;
+            soon("near", async || tier(&cache).await == Some(Tier::Near)).await;
+            // a read before, during or after it, which may bring the old value back
+            let read = async {
+                for _ in 0..n % 10 {
+                    tokio::task::yield_now().await;
+                }
+                cache.get("k").await.unwrap()
+            };
+            if n % 2 == 0 {
+                let (_, deleted) = tokio::join!(read, cache.invalidate("k"));
+                deleted.unwrap();
+                assert_eq!(cache.get("k").await.unwrap(), None, "{tracking:?}, round {n}");
+            } else {
+                let (_, replaced) = tokio::join!(read, cache.set("k", "new".to_owned()));
+                replaced.unwrap();
+                let found = cache.get("k").await.unwrap();
+                assert_eq!(found.as_deref().map(String::as_str), Some("new"), "{tracking:?}, round {n}");
+                cache.invalidate("k").await.unwrap();
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_tracking_they_are_not_seen() {
     let server = Server::spawn().unwrap();

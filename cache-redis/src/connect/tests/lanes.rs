@@ -8,7 +8,7 @@ use redis::AsyncCommands;
 
 use super::{TTL, client_id, until};
 use crate::Redis;
-use crate::testkit::Server;
+use crate::testkit::{Proxy, Server};
 
 const LARGE: usize = 900_000;
 
@@ -75,6 +75,38 @@ async fn concurrent_calls_share_one_connection() {
     let many = Redis::builder().url(server.url()).client_name("many").connections(3).connect().await.unwrap();
     futures_util::future::join_all((0..30).map(|_| many.get("a"))).await;
     assert_eq!(connections(&server, "many").len(), 3);
+}
+
+/// oxcache holds a lock for as long as a call is under way.
+#[tokio::test]
+async fn calls_do_not_wait_for_each_others_round_trips() {
+    const DELAY: Duration = Duration::from_millis(200);
+    const CALLS: u32 = 50;
+    let server = Server::spawn().unwrap();
+    let proxy = Proxy::spawn(server.address()).await.unwrap();
+    let redis = Redis::builder().url(proxy.url()).timeout(Duration::from_secs(30)).connect().await.unwrap();
+    proxy.delay_replies(DELAY);
+    for what in ["reads", "writes", "reads that share nothing"] {
+        let begun = Instant::now();
+        let calls = (0..CALLS).map(|n| {
+            let redis = redis.clone();
+            tokio::spawn(async move {
+                let key = n.to_string();
+                match what {
+                    "reads" => redis.get(&key).await.map(drop),
+                    "writes" => redis.set(&key, "v".into(), TTL).await,
+                    _ => redis.exists(&key).await.map(drop),
+                }
+            })
+        });
+        for call in futures_util::future::join_all(calls).await {
+            call.unwrap().unwrap();
+        }
+        let took = begun.elapsed();
+        assert!(took >= DELAY, "{what}: no reply was late: {took:?}");
+        // one after the other they would take 10 s
+        assert!(took < DELAY * CALLS / 4, "{what}: {CALLS} calls took {took:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
