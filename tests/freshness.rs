@@ -10,7 +10,7 @@ use cache_redis::Redis;
 use cache_redis::testkit::Server;
 use common::freshness::{self, Far};
 
-struct Shared(Server);
+struct Shared(Arc<Server>);
 
 impl Far for Shared {
     async fn connect(&self) -> Arc<dyn CacheService> {
@@ -23,7 +23,9 @@ macro_rules! run {
         $(
             #[tokio::test]
             async fn $name() {
-                freshness::$module::$name(Shared(Server::spawn().expect("a server"))).await;
+                let server = Arc::new(Server::spawn().expect("a server"));
+                freshness::$module::$name(Shared(Arc::clone(&server))).await;
+                common::audit::at_the_end().await;
             }
         )+
     };

@@ -47,6 +47,7 @@ async fn a_cache_over_a_used_near_store_does_not_serve_what_was_there() {
     // nobody hears of it in this process
     names(&node(&far).await).invalidate("k").await.unwrap();
     assert!(names(&over(&near, Some(&far)).await).get("k").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 /// oxcache keys its loads by the bare text, for all caches of the process.
@@ -76,6 +77,7 @@ async fn two_caches_with_the_same_key_text_do_not_share_a_flight() {
     for (cache, own) in caches.iter().zip(["a", "b", "c", "d"]) {
         assert_eq!(cache.get("1").await.unwrap().as_deref().map(String::as_str), Some(own));
     }
+    common::audit::at_the_end().await;
 }
 
 /// Others clear by a scan, or with FLUSHALL.
@@ -116,4 +118,5 @@ async fn the_first_callers_context_does_not_leak_into_a_shared_load() {
         let loaded = CALLER.scope("the first caller", cache.get_or_load("k", seen)).await.unwrap();
         assert_eq!(*loaded, "");
     }
+    common::audit::at_the_end().await;
 }

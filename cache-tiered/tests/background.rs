@@ -39,6 +39,7 @@ async fn a_background_write_returns_at_once_and_its_process_reads_it() {
     assert_eq!(tiered.metrics().get(Metric::BackgroundWrite), 2);
     tiered.invalidate_tag("t").await.unwrap();
     assert!(cache.get("tagged").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -61,6 +62,7 @@ async fn a_keys_writes_keep_their_order_and_only_the_newest_waits() {
         assert_eq!(*other.get(key).await.unwrap().unwrap(), "199");
     }
     assert!(far.calls(Op::Change) < 600, "{} writes were sent", far.calls(Op::Change));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -84,6 +86,7 @@ async fn changes_come_after_the_writes_of_their_keys() {
         let fresh = cache.with(Consistency::Fresh).get("k").await.unwrap();
         assert_eq!(*fresh.unwrap(), "2", "who asks the far store finds what was written");
     }
+    common::audit::at_the_end().await;
 }
 
 /// G2, while another's change of the same key is on its way.
@@ -128,6 +131,7 @@ async fn a_change_whose_caller_goes_away_while_it_waits_takes_no_write_with_it()
     eventually("all is done", async || tiered.pending_writes() == 0).await;
     eventually("the old value goes", async || other.get("b").await.unwrap().is_none()).await;
     assert_eq!(cache.get("b").await.unwrap(), None);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -165,6 +169,7 @@ async fn a_close_sends_what_waits() {
     for n in 0..300 {
         assert!(other.get(&n.to_string()).await.unwrap().is_some(), "{n}");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -195,6 +200,7 @@ async fn a_write_that_fails_is_counted_and_leaves_no_old_value() {
     eventually("it failed", async || tiered.metrics().get(Metric::BackgroundWriteFailed) == 1).await;
     eventually("the old value goes", async || other.get("k").await.unwrap().is_none()).await;
     assert!(cache.get("k").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -247,6 +253,7 @@ async fn an_invalidation_that_fails_ends_the_old_value_for_its_process() {
     cache.invalidate("k").await.unwrap_err();
     assert_eq!(cache.get("k").await.unwrap(), None);
     assert_eq!(names(&node(&memory).await).get("k").await.unwrap(), None, "what is refused is removed");
+    common::audit::at_the_end().await;
 }
 
 /// G3: a write whose answer does not come is not served for longer than the bound, however long the far store's own
@@ -269,6 +276,7 @@ async fn a_background_write_that_is_not_answered_is_read_for_the_bound_at_most()
     eventually("it counts as failed", async || tiered.metrics().get(Metric::BackgroundWriteFailed) == 1).await;
     eventually("the key is invalidated for good", async || tiered.pending_invalidations() == 0).await;
     assert_eq!(*cache.get_or_load("k", || ok("new")).await.unwrap(), "new");
+    common::audit::at_the_end().await;
 }
 
 /// The same while a change in the foreground flies in the place of a write: what it would show is no more for its process,

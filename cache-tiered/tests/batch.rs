@@ -40,6 +40,7 @@ async fn a_batch_costs_one_read_one_round_of_leases_one_load_and_one_round_of_fi
     assert_eq!((calls.all().len(), far.calls(Op::ReadMany)), (1, 1));
     assert_eq!(tiered.metrics().get(Metric::Load), 1);
     assert_eq!(tiered.in_flight(), 0);
+    common::audit::at_the_end().await;
 }
 
 /// I4, and the endless loop of redcache's `GetMulti`.
@@ -67,6 +68,7 @@ async fn a_key_that_the_loader_omits_is_nothing_and_is_asked_for_once() {
         assert!(cache.lookup("k001").await.unwrap().is_some_and(|answer| answer.value.is_none()), "it is remembered");
         memory.sweep().unwrap().clear("").await.unwrap();
     }
+    common::audit::at_the_end().await;
 }
 
 /// I5.
@@ -101,6 +103,7 @@ async fn one_keys_error_neither_hides_nor_fails_anothers_result() {
         assert!(cache.lookup("k001").await.unwrap().is_none(), "an error is no value");
         memory.sweep().unwrap().clear("").await.unwrap();
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -114,6 +117,7 @@ async fn what_nobody_asked_for_is_dropped() {
     let found = cache.get_many_or_load(&texts(0, 1), foreign).await;
     assert_eq!(values(&found), [Some("v:k000".to_owned())]);
     assert!(cache.get("other").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -134,6 +138,7 @@ async fn empty_bad_and_double_keys() {
         }
     }
     assert_eq!(tiered.in_flight(), 0);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -159,6 +164,7 @@ async fn batches_are_split_and_a_part_fails_alone() {
         assert_eq!(found.is_err(), (10..20).contains(&n), "key {n}");
     }
     assert!(tiered.cache::<String>("x").codec(Raw).max_batch(0).build().is_err());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -171,6 +177,7 @@ async fn without_a_far_store_a_batch_loads_and_keeps() {
         assert_eq!(values(&found).len(), 3);
     }
     assert_eq!(calls.all(), [texts(0, 3)]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -189,6 +196,7 @@ async fn a_batch_that_asks_for_fresh_answers_does_not_trust_near() {
     let found = fresh.get_many_or_load(&texts(0, 2), calls.loader()).await;
     assert_eq!(values(&found), [Some("new".to_owned()), Some("v:k001".to_owned())]);
     assert_eq!(calls.all(), [["k001"]]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -210,6 +218,7 @@ async fn what_a_batch_costs_by_how_current_it_has_to_be() {
     {
         assert_eq!(costs(&cache.with(wish)).await, most, "{wish:?}");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -224,4 +233,5 @@ async fn a_guarded_write_is_neither_waited_for_nor_filled_by_a_batch() {
     assert!(cache.get("k000").await.unwrap().is_none(), "barred: kept nowhere");
     assert!(cache.get("k001").await.unwrap().is_some());
     drop(guard);
+    common::audit::at_the_end().await;
 }

@@ -32,6 +32,7 @@ async fn a_loader_that_fails_fails_what_it_was_asked_for_and_gives_the_leases_ba
     let calls = Calls::default();
     assert!(cache.get_many_or_load(&texts(0, 3), calls.loader()).await.iter().all(Result::is_ok));
     assert_eq!(calls.keys(), texts(1, 3));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -52,6 +53,7 @@ async fn a_loader_that_panics_wakes_everybody_and_gives_the_leases_back() {
         assert!(error.to_string().contains("panicked"), "{error}");
     }
     nothing_is_left(&tiered, &memory, &texts(0, 3)).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -68,6 +70,7 @@ async fn a_loader_that_hangs_ends_at_the_deadline() {
     let found = timeout(Duration::from_secs(10), cache.get_many_or_load(&texts(0, 3), hangs)).await.unwrap();
     assert!(found.into_iter().all(|found| found.unwrap_err().kind() == ErrorKind::Timeout));
     nothing_is_left(&tiered, &memory, &texts(0, 3)).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -82,6 +85,7 @@ async fn the_last_caller_to_leave_cancels_the_batch_and_gives_the_leases_back() 
     gate.began.notified().await;
     batch.abort();
     nothing_is_left(&tiered, &memory, &texts(0, 5)).await;
+    common::audit::at_the_end().await;
 }
 
 /// Polls a fresh batch `n` times, then drops it. Says whether it had ended by then.
@@ -119,6 +123,7 @@ async fn a_batch_that_is_dropped_anywhere_leaves_nothing_behind() {
         assert!(again.expect("no lease bars the next load").iter().all(Result::is_ok), "dropped after {n} polls");
         if done {
             assert!(n > 3, "there were points to drop at");
+            common::audit::at_the_end().await;
             return;
         }
     }
@@ -135,6 +140,7 @@ async fn while_the_far_store_is_down_a_batch_loads() {
     let found = timeout(Duration::from_secs(10), cache.get_many_or_load(&texts(0, 3), calls.loader())).await.unwrap();
     assert_eq!(values(&found).len(), 3);
     assert_eq!(calls.all(), [texts(0, 3)]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -149,6 +155,7 @@ async fn a_far_store_that_refuses_leases_or_fills_costs_no_result() {
         assert_eq!(calls.all(), [texts(0, 3)], "{}", op.as_str());
         eventually("nothing is in flight", async || tiered.in_flight() == 0).await;
     }
+    common::audit::at_the_end().await;
 }
 
 /// A cache whose values are fresh for a moment and fallbacks for long.
@@ -208,6 +215,7 @@ async fn a_batch_whose_origin_fails_serves_fallbacks_and_fails_only_what_has_non
             assert!(calls.all().is_empty(), "one probe for the whole fleet");
         }
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -225,6 +233,7 @@ async fn a_batch_that_is_late_serves_fallbacks_and_goes_on() {
     gate.go.notify_one();
     eventually("it ends", async || tiered.in_flight() == 0).await;
     assert_eq!(gate.calls.all(), [texts(0, 3)]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -246,4 +255,5 @@ async fn a_batch_on_a_failing_origin_costs_one_call_a_backoff() {
     }
     let windows = 1 + begun.elapsed().as_millis() / 50;
     assert!((calls.all().len() as u128) <= windows, "{} calls in {windows} windows", calls.all().len());
+    common::audit::at_the_end().await;
 }

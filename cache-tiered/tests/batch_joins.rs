@@ -59,6 +59,7 @@ async fn a_single_load_and_a_batch_share_one_flight() {
         batch.await.unwrap();
         assert_eq!(gate.calls.all(), [texts(5, 7)]);
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -84,6 +85,7 @@ async fn overlapping_batches_of_two_processes_load_each_key_once() {
     assert_eq!(gate.calls.all(), [texts(0, 20)]);
     assert_eq!(calls.all(), [texts(20, 30)], "what a loads, b does not");
     assert!(b.metrics().get(Metric::LeaseWait) > 0);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -118,6 +120,7 @@ async fn many_overlapping_batches_in_many_processes_load_each_key_once() {
     }
     assert_eq!(calls.keys(), texts(0, 39), "each key once");
     assert!(nodes.iter().all(|node| node.in_flight() == 0));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -140,6 +143,7 @@ async fn a_reader_that_only_reads_does_not_stop_a_batch_from_loading() {
     far.unhang();
     assert!(reader.await.unwrap().unwrap().is_none());
     assert_eq!(values(&batch.await.unwrap()), [Some("v:k000".to_owned())]);
+    common::audit::at_the_end().await;
 }
 
 /// I1 for batches.
@@ -164,6 +168,7 @@ async fn a_batch_begun_before_an_invalidation_is_never_served_after_it() {
         }
         assert_eq!(a.metrics().get(Metric::FillRejected), 1);
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -187,6 +192,7 @@ async fn a_batch_goes_on_while_somebody_waits_for_one_of_its_keys() {
     assert_eq!(*joiner.await.unwrap().unwrap(), "v:k003");
     assert_eq!(gate.calls.all().len(), 1);
     eventually("nothing is in flight", async || tiered.in_flight() == 0).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

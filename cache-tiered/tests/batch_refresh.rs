@@ -74,6 +74,7 @@ async fn the_due_values_of_a_batch_are_served_and_refreshed_by_one_call_in_the_b
         assert_eq!(tiered.metrics().get(Metric::Load), 3);
         eventually("the flights have ended", async || tiered.in_flight() + tiered.under_way() == 0).await;
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -103,6 +104,7 @@ async fn due_values_that_are_found_far_are_served_and_refreshed_by_one_call() {
     }
     until_new(&cache, &texts(0, 20)).await;
     assert_eq!(calls.all(), [texts(0, 20)]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -118,6 +120,7 @@ async fn a_batch_that_only_reads_refreshes_nothing() {
     let calls = Calls::default();
     cache.get_many_or_load(&texts(0, 3), calls.loader()).await;
     until_new(&cache, &texts(0, 3)).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -158,6 +161,7 @@ async fn refreshes_of_overlapping_batches_and_single_gets_load_each_key_once_in_
         .await;
     }
     assert_eq!(calls.keys(), texts(0, 30), "no key was loaded twice: {:?}", calls.all());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -177,6 +181,7 @@ async fn a_key_invalidated_during_the_refresh_of_its_batch_is_not_stored_and_the
     for cache in [&cache, &other] {
         assert!(cache.get("k001").await.unwrap().is_none(), "what was read before the invalidation is kept");
     }
+    common::audit::at_the_end().await;
 }
 
 /// sturdyc deletes what it could not refresh.
@@ -200,6 +205,7 @@ async fn a_refresh_of_a_batch_that_fails_leaves_the_values_and_is_not_tried_agai
         assert_eq!(values(&cache.get_many_or_load(&texts(0, 3), fails.clone()).await), all_old(3));
     }
     assert_eq!(calls.all(), [texts(0, 3)]);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -212,6 +218,7 @@ async fn refreshes_of_a_batch_are_no_larger_than_a_call_may_be() {
     until_new(&cache, &texts(0, 120)).await;
     assert_eq!(calls.keys(), texts(0, 120));
     assert!(calls.all().iter().all(|keys| keys.len() <= 50), "{:?}", calls.all());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -235,6 +242,7 @@ async fn reads_of_a_batch_make_sliding_ttls_count_anew_near_and_far() {
     for tiered in [&near, &bare] {
         assert!(tiered.metrics().get(Metric::Touched) > 0);
     }
+    common::audit::at_the_end().await;
 }
 
 /// A soft timeout is a promise to the caller of a batch, not to each of its keys.
@@ -270,6 +278,7 @@ async fn a_late_batch_keeps_its_caller_for_one_soft_timeout_and_not_for_one_a_ke
     assert_eq!(far.calls(Op::LeaseMany), asked + 1);
     assert!(!over.load(Ordering::SeqCst));
     tiered.close().await;
+    common::audit::at_the_end().await;
 }
 
 /// Values past their time, and how long a caller waits where there is one to serve.
@@ -300,6 +309,7 @@ async fn a_slow_far_store_does_not_hold_a_batch_whose_keys_all_have_a_fallback()
     far.slow(Duration::ZERO);
     eventually("and ends", async || tiered.in_flight() == 0).await;
     assert_eq!(calls.all(), [texts(0, 5)]);
+    common::audit::at_the_end().await;
 }
 
 /// What has a fallback is served it, and who has none keeps the call; the far store's time counts, once.
@@ -332,6 +342,7 @@ async fn in_a_late_batch_keys_without_a_fallback_are_waited_for() {
     assert!(found.iter().all(|found| found.as_ref().is_ok_and(|answer| answer.value.is_some())));
     assert_eq!(found[3].as_ref().unwrap().freshness, Freshness::Fresh);
     tiered.close().await;
+    common::audit::at_the_end().await;
 }
 
 type Answers = io::Result<Vec<(String, io::Result<Loaded<String>>)>>;

@@ -46,6 +46,7 @@ async fn concurrent_misses_are_loaded_in_one_call() {
         assert!(names.get_or_load(&"k000".to_owned()).await.is_ok());
         assert_eq!(calls.all().len(), 1);
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,6 +57,7 @@ async fn on_several_threads_calls_are_few() {
     let names = names(&tiered).batched(calls.loader());
     many_at_once(&names, &calls).await;
     assert!(calls.all().len() <= 32, "{} calls for 64 keys", calls.all().len());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -66,6 +68,7 @@ async fn who_is_alone_waits_for_nobody() {
     let names = names(&tiered).batched(calls.loader()).window(Duration::from_secs(3600));
     let found = timeout(Duration::from_secs(10), names.get_or_load(&"a".to_owned())).await;
     assert_eq!(*found.expect("no window is sat out").unwrap(), "v:a");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -82,6 +85,7 @@ async fn a_far_hit_on_the_way_holds_nobody_back() {
     assert_eq!((a.unwrap().as_str(), b.unwrap().as_str()), ("far", "v:k"));
     assert_eq!(calls.all(), [["k"]]);
     assert_eq!(far.calls(Op::Read), 2);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -99,6 +103,7 @@ async fn the_window_ends_a_wait_for_a_key_that_does_not_come() {
     assert!(find(&names, "k").await.unwrap().unwrap().is_some());
     assert_eq!(calls.all(), [["k"]]);
     waits.abort();
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -109,6 +114,7 @@ async fn calls_are_no_larger_than_allowed() {
     many_at_once(&cache.batched(calls.loader()).window(Duration::from_millis(50)), &calls).await;
     assert!(calls.all().iter().all(|call| call.len() <= 10));
     assert!(calls.all().len() < 20, "{} calls", calls.all().len());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -135,6 +141,7 @@ async fn what_is_left_out_is_nothing_and_one_keys_error_is_its_own() {
     assert_eq!(tiered.metrics().get(Metric::Load), 1);
     assert_eq!(names.get_or_load(&"none".to_owned()).await.unwrap_err().kind(), ErrorKind::Loader);
     assert!(names.lookup_or_load(&"none".to_owned()).await.unwrap().value.is_none());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -157,6 +164,7 @@ async fn a_call_that_panics_fails_its_own_keys_and_the_next_goes_well() {
     }
     nothing_is_left(&tiered, &memory, &["a".to_owned(), "b".to_owned()]).await;
     assert!(find(&names, "a").await.unwrap().unwrap().is_some());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -178,6 +186,7 @@ async fn a_call_that_everybody_left_is_cancelled_and_one_that_somebody_waits_for
     nothing_is_left(&tiered, &memory, &["c".to_owned(), "d".to_owned()]).await;
     // ours, and the loader's own
     eventually("the loader's future is gone", async || Arc::strong_count(&gate.go) == 2).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -189,6 +198,7 @@ async fn a_gathered_call_takes_one_place_of_the_origin() {
     many_at_once(&cache.batched(calls.loader()).window(Duration::from_secs(5)), &calls).await;
     assert_eq!(calls.all().len(), 1, "64 keys and one place: nobody was refused");
     assert_eq!(tiered.metrics().get(Metric::LoadShed), 0);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -213,6 +223,7 @@ async fn an_invalidation_during_a_gathered_load_is_heeded() {
     })
     .await;
     assert_eq!(tiered.metrics().get(Metric::FillRejected), 1);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -237,4 +248,5 @@ async fn single_gathered_and_batch_loads_share_one_flight_table() {
         done.unwrap();
     }
     assert_eq!(calls.keys(), texts(0, 29));
+    common::audit::at_the_end().await;
 }

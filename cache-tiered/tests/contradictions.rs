@@ -83,6 +83,7 @@ async fn a_patience_that_nobody_needs_is_refused() {
         let error = built(&tiered, Policy::seconds(10), Some(origin)).unwrap_err();
         assert!(error.message().contains(part), "{part}: {error}");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

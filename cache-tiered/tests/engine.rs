@@ -27,6 +27,7 @@ async fn a_value_is_loaded_once_and_then_comes_from_far_and_near() {
     }
     assert_eq!(a.metrics().get(Metric::Load), 1);
     assert_eq!(names(&a).lookup("k").await.unwrap().unwrap().tier, Tier::Near);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -39,6 +40,7 @@ async fn an_invalidation_reaches_every_process() {
     a.invalidate("k").await.unwrap();
     assert!(a.get("k").await.unwrap().is_none());
     eventually("b drops the key", async || b.get("k").await.unwrap().is_none()).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -51,6 +53,7 @@ async fn a_set_replaces_the_value_everywhere() {
     a.set("k", "two".into()).await.unwrap();
     assert_eq!(a.get("k").await.unwrap().unwrap().as_str(), "two");
     eventually("b sees two", async || b.get("k").await.unwrap().is_some_and(|v| *v == "two")).await;
+    common::audit::at_the_end().await;
 }
 
 /// The race that no other library fences: a load begins, the key is invalidated, the load ends.
@@ -119,6 +122,7 @@ async fn many_tasks_in_many_processes_cost_one_load() {
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     assert!(nodes.iter().all(|node| node.in_flight() == 0));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -149,6 +153,7 @@ async fn an_aborted_leader_costs_its_waiters_nothing() {
         assert_eq!(waiter.await.unwrap().unwrap().as_str(), "v");
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -173,6 +178,7 @@ async fn the_last_caller_to_leave_cancels_the_load_and_gives_the_lease_back() {
     eventually("the lease is gone", async || !far.exists("strata:k:names:k").await.unwrap()).await;
     let value = timeout(Duration::from_secs(1), names(&tiered).get_or_load("k", || ok("v"))).await.unwrap().unwrap();
     assert_eq!(value.as_str(), "v");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -199,6 +205,7 @@ async fn fifty_callers_on_a_failing_origin_cost_one_call_and_get_equal_errors() 
         assert!(error.cause::<std::io::Error>().is_some());
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -211,6 +218,7 @@ async fn a_panicking_loader_is_an_error_for_everybody_and_leaves_no_lease() {
     assert!(error.message().contains("panicked"));
     eventually("the lease is gone", async || !far.exists("strata:k:names:k").await.unwrap()).await;
     assert_eq!(tiered.in_flight(), 0);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,6 +249,7 @@ async fn nothing_is_remembered_and_told_apart_from_a_miss() {
         found.unwrap().is_some()
     })
     .await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -269,6 +278,7 @@ async fn a_tag_invalidates_what_carries_it_everywhere_and_nothing_else() {
     assert!(names(&node(&far).await).get("big").await.unwrap().is_none());
     names(&a).get_or_load("big", || ok("new")).await.unwrap();
     assert!(names(&late).get("big").await.unwrap().is_some());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -282,6 +292,7 @@ async fn bytes_of_another_codec_or_schema_are_a_miss_and_a_count() {
     assert_eq!(tiered.metrics().get(Metric::Undecodable), 1);
     assert_eq!(two.get_or_load("k", || ok("w")).await.unwrap().as_str(), "w");
     assert_eq!(two.get("k").await.unwrap().unwrap().as_str(), "w");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -294,6 +305,7 @@ async fn foreign_bytes_under_our_key_are_a_miss_and_a_count_and_a_load_replaces_
     assert_eq!(tiered.metrics().get(Metric::Malformed), 1);
     assert_eq!(names(&tiered).get_or_load("k", || ok("v")).await.unwrap().as_str(), "v");
     assert!(names(&node(&far).await).get("k").await.unwrap().is_some());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -309,6 +321,7 @@ async fn get_many_keeps_order_duplicates_and_errors_apart() {
     let invalid = Err(ErrorKind::Invalid);
     assert_eq!(texts, [Ok(Some("B")), Ok(None), Ok(Some("A")), invalid, Ok(Some("B")), invalid]);
     assert_eq!(b.in_flight(), 0);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

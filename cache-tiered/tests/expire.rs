@@ -38,6 +38,7 @@ async fn an_expired_value_is_not_served_while_loads_succeed() {
         assert_eq!(*here.get_or_load("k", || ok("new")).await.unwrap(), "new");
         assert_eq!(*there.get("k").await.unwrap().unwrap(), "new");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -51,6 +52,7 @@ async fn a_load_that_began_before_an_expiry_is_not_stored() {
         load.await.unwrap();
         assert!(cache.get("k").await.unwrap().is_none());
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -63,6 +65,7 @@ async fn without_fail_safe_an_expiry_is_an_invalidation() {
         assert!(cache.get("k").await.unwrap().is_none());
     }
     assert_eq!(far_state(&far, "strata:k:names:k").await, None);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -78,6 +81,7 @@ async fn an_expired_value_is_kept_for_the_fail_safe_span_at_most() {
     cache.get_or_load("k", || ok("old")).await.unwrap();
     cache.expire("k").await.unwrap();
     eventually("the fallback is gone", async || far_state(&far, FAR_KEY).await.is_none()).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -95,6 +99,7 @@ async fn an_invalidation_takes_the_fallback_whichever_came_first() {
         }
         assert_eq!(far_state(&far, FAR_KEY).await, None);
     }
+    common::audit::at_the_end().await;
 }
 
 async fn failing() -> Result<String, std::io::Error> {
@@ -128,4 +133,5 @@ async fn while_loads_fail_an_expired_value_is_served_and_an_invalidated_one_is_n
             assert_eq!(told(cache).await, None, "what was invalidated is no fallback");
         }
     }
+    common::audit::at_the_end().await;
 }

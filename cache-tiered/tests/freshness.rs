@@ -26,6 +26,7 @@ macro_rules! run {
             #[tokio::test]
             async fn $name() {
                 freshness::$module::$name(Shared(Memory::new())).await;
+                common::audit::at_the_end().await;
             }
         )+
     };
@@ -57,4 +58,5 @@ async fn a_sliding_value_is_prolonged_without_being_sent_again() {
     assert_eq!((far.calls(Op::Touch), far.calls(Op::Refresh), far.calls(Op::Fill)), (1, 0, 1));
     let cold = freshness::cache(&common::node(&memory).await, sliding());
     assert_eq!(cold.get("k").await.unwrap().as_deref().map(String::as_str), Some("v"));
+    common::audit::at_the_end().await;
 }

@@ -34,6 +34,7 @@ impl Cuttable for Shared {
 async fn i1_a_load_begun_before_an_invalidation_is_not_seen_after_it_embedded() {
     let tiered = alone().await;
     i1(&tiered, &tiered).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -56,12 +57,14 @@ async fn i1_a_far_read_that_comes_late_is_not_kept() {
     far.calm();
     drop(late.await.unwrap());
     assert!(reader.get("k").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
 async fn i8_an_own_write_does_not_blind_for_the_next_foreign_one_embedded() {
     let tiered = alone().await;
     i8(&tiered, &tiered.clone()).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -91,6 +94,7 @@ async fn i9_a_tag_or_a_clear_is_never_undone_embedded() {
             assert!(cache.get(key).await.unwrap().is_none(), "{key}");
         }
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ async fn is_told(cache: &Cache<String>) {
 async fn a_loader_that_would_wait_for_itself_is_told() {
     is_told(&names(&alone().await)).await;
     is_told(&names(&node(&Memory::new()).await)).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -49,6 +50,7 @@ async fn a_loader_may_read_its_key_and_load_others() {
         Ok::<_, cache_core::Error>(format!("{one}{two}"))
     };
     assert_eq!(cache.get_or_load("k", loader).await.unwrap().as_str(), "12");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -60,6 +62,7 @@ async fn a_loader_that_invalidates_its_key_may_load_it() {
         inner.get_or_load("k", || ok("new")).await.map(|value| value.to_string())
     };
     assert_eq!(cache.get_or_load("k", loader).await.unwrap().as_str(), "new");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -72,4 +75,5 @@ async fn a_loader_that_asks_for_itself_is_served_its_fallback() {
     cache.expire("k").await.unwrap();
     let value = in_a_circle(cache.clone(), &["k"], 0).await.unwrap();
     assert_eq!(value, "old");
+    common::audit::at_the_end().await;
 }

@@ -65,6 +65,7 @@ async fn calls_after_a_close_are_refused() {
         }
         assert!(tiered.close().await, "closing twice is fine");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -85,6 +86,7 @@ async fn a_close_lets_a_load_end() {
     assert_eq!(load.await.unwrap().unwrap().as_str(), "v");
     let other = node(&far).await;
     assert_eq!(names(&other).get("k").await.unwrap().unwrap().as_str(), "v", "it was stored for the others");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -99,6 +101,7 @@ async fn a_close_cancels_what_does_not_end_and_gives_its_lease_back() {
         assert_eq!((tiered.in_flight(), tiered.under_way()), (0, 0));
         assert_eq!(far.read("strata:k:names:hung").await.unwrap(), None, "no lease is left");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -172,6 +175,7 @@ async fn a_close_that_is_dropped_refuses_calls_all_the_same() {
     assert_eq!(lease.unwrap().header.state, State::Lease, "the load goes on");
     assert!(!tiered.close_within(Duration::from_millis(100)).await);
     assert_eq!(load.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

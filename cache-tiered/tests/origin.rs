@@ -78,6 +78,7 @@ async fn no_more_loads_run_at_once_than_allowed_and_the_rest_wait_their_turn() {
         load.await.unwrap().unwrap();
     }
     assert_eq!((slow.most.load(Ordering::SeqCst), slow.calls.load(Ordering::SeqCst)), (3, 20));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -100,6 +101,7 @@ async fn a_load_beyond_the_queue_is_refused_at_once_and_told_what_to_change() {
     second.await.unwrap().unwrap();
     assert_eq!(tiered.metrics().get(Metric::Load), 2, "what was refused is no load");
     assert_eq!(cache.get_or_load("c", || ok("v")).await.unwrap().as_str(), "v");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -113,6 +115,7 @@ async fn a_turn_is_waited_for_only_so_long() {
     assert!(error.to_string().contains("patience"), "{error}");
     slow.go.add_permits(1);
     first.await.unwrap().unwrap();
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -146,6 +149,7 @@ async fn no_permit_is_lost_to_callers_that_leave_panics_and_deadlines() {
     for load in loads {
         load.await.unwrap().unwrap();
     }
+    common::audit::at_the_end().await;
 }
 
 fn trips_after_four(tiered: &Tiered) -> Cache<String> {
@@ -216,6 +220,7 @@ async fn loads_past_their_deadline_open_the_breaker() {
         assert_eq!(hangs.await.unwrap_err().kind(), ErrorKind::Timeout);
     }
     assert_eq!(cache.get_or_load("k", || ok("never")).await.unwrap_err().kind(), ErrorKind::Overloaded);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -238,6 +243,7 @@ async fn a_batch_is_one_call_and_what_is_refused_touches_no_near_hit() {
     slow.go.add_permits(1);
     busy.await.unwrap().unwrap();
     assert!(cache.get_many_or_load(&texts(45, 55), calls.loader()).await.iter().all(Result::is_ok));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -254,6 +260,7 @@ async fn caches_of_a_space_share_their_protection() {
     let other = tiered.cache::<String>("names").codec(Raw).origin(origin.queue(7)).build().unwrap_err();
     assert_eq!(other.kind(), ErrorKind::Config);
     assert!(tiered.cache::<String>("others").codec(Raw).origin(Origin::default().at_most(9)).build().is_ok());
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -271,4 +278,5 @@ async fn contradictions_are_refused_with_one_error_that_lists_them() {
     }
     // a builder that failed leaves nothing behind
     assert!(tiered.cache::<String>("names").codec(Raw).origin(Origin::default().at_most(1)).build().is_ok());
+    common::audit::at_the_end().await;
 }

@@ -19,6 +19,7 @@ async fn a_restarted_far_store_makes_near_entries_prove_themselves() {
     far.restart();
     eventually("an epoch begins", async || tiered.metrics().get(Metric::EpochBump) >= 2).await;
     assert!(names(&tiered).get("k").await.unwrap().is_none(), "the store no longer has the stamp");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -38,6 +39,7 @@ async fn a_new_server_is_told_of_the_tags_and_keys_that_were_invalidated_a_momen
     far.restart();
     told(9).await;
     assert_eq!(started.metrics().get(Metric::Invalidated), 0, "by whoever had it acknowledged");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

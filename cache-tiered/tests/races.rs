@@ -30,6 +30,7 @@ async fn a_read_after_an_own_set_is_not_answered_by_a_load_from_before() {
         assert_ne!(get(&cache).await.as_deref(), Some("old"));
     }
     assert_eq!(get(&names(&node(&far).await)).await.as_deref(), Some("new"));
+    common::audit::at_the_end().await;
 }
 
 /// rueidisaside tells a process's loads apart by nothing: the first one's fill passes for the second one's.
@@ -48,6 +49,7 @@ async fn a_load_does_not_fill_with_the_lease_of_a_later_one() {
     soon(first).await.unwrap();
     assert_eq!(get(&cache).await.as_deref(), Some("new"));
     assert_eq!(get(&names(&node(&far).await)).await.as_deref(), Some("new"));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -70,6 +72,7 @@ async fn a_load_begun_before_a_clear_is_not_kept() {
         names(clears).invalidate("k").await.unwrap();
         eventually("gone", async || get(&cache).await.is_none()).await;
     }
+    common::audit::at_the_end().await;
 }
 
 /// rustis checks a single read against the pushes, and not a batch.
@@ -89,6 +92,7 @@ async fn a_batch_of_far_reads_that_comes_late_is_not_kept() {
     far.calm();
     late.await.unwrap();
     assert_eq!(get(&reader).await, None);
+    common::audit::at_the_end().await;
 }
 
 /// multi-tier-cache empties the near store first: whoever reads in between brings the old value back.
@@ -115,6 +119,7 @@ async fn a_read_during_an_own_invalidation_does_not_bring_the_old_value_back() {
         change.await.unwrap().unwrap();
         assert_eq!(get(&cache).await, None, "round {round}");
     }
+    common::audit::at_the_end().await;
 }
 
 /// In multi-tier-cache every process that hears of a change repeats it in the far store.
@@ -136,6 +141,7 @@ async fn who_hears_of_a_change_does_not_touch_the_far_store() {
     eventually("all were heard", async || listener.metrics().get(Metric::BusMessage) >= heard + 100).await;
     assert_eq!(calls(), before);
     assert_eq!(get(&names(&listener)).await.as_deref(), Some("49"));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,6 +170,7 @@ async fn racing_sets_do_not_leave_a_near_store_unlike_the_far_one() {
             eventually("near is like far", async || get(&names(node)).await == truth).await;
         }
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -180,6 +187,7 @@ async fn a_set_that_was_refused_leaves_no_old_value_anywhere() {
         tiered.pending_invalidations() == 0 && get(&there).await.is_none() && get(&here).await.is_none()
     })
     .await;
+    common::audit::at_the_end().await;
 }
 
 /// FusionCache without a second level: each process's fill empties the others' memory, for ever.
@@ -198,6 +206,7 @@ async fn a_fill_of_one_process_does_not_evict_from_another() {
         assert_eq!((metrics.get(Metric::BusMessage), metrics.get(Metric::Purged)), (0, 0));
     }
     assert_eq!(a.metrics().get(Metric::Load) + b.metrics().get(Metric::Load), 1);
+    common::audit::at_the_end().await;
 }
 
 /// FusionCache sends a tag's mark anew when it is read again from the far store.
@@ -215,6 +224,7 @@ async fn a_process_that_learns_of_a_tag_does_not_evict_from_others() {
     }
     assert_eq!(here.metrics().get(Metric::BusMessage), heard);
     assert_eq!(names(&here).lookup("k").await.unwrap().unwrap().tier, Tier::Near);
+    common::audit::at_the_end().await;
 }
 
 /// FusionCache and multi-tier-cache serve before their subscription stands.
@@ -233,6 +243,7 @@ async fn a_process_that_was_just_built_misses_no_change() {
         assert!(told.elapsed() < BOUND * 10, "{:?}", told.elapsed());
         assert_eq!(fresh.tiered().metrics().get(Metric::BusMessage), 1, "by its message, not by a gap");
     }
+    common::audit::at_the_end().await;
 }
 
 /// FusionCache ignores a tag where the memory level is skipped or nobody is told.
@@ -260,4 +271,5 @@ async fn tags_work_without_the_near_store() {
     let cache: Cache<String> = a.cache("names").codec(Raw).build().unwrap();
     cache.set("k", "set later".into()).await.unwrap();
     assert_eq!(get(&names(&b)).await.as_deref(), Some("set later"));
+    common::audit::at_the_end().await;
 }

@@ -61,6 +61,7 @@ async fn a_plain_get_in_flight_does_not_break_coalescing() {
         assert_eq!(*soon(caller).await.unwrap().unwrap(), "v");
     }
     assert_eq!(loads.all(), 1);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -88,6 +89,7 @@ async fn different_calls_for_a_key_do_not_load_it_twice() {
         assert!(three.unwrap().value.is_some());
         assert_eq!(loads.all(), 1);
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,6 +116,7 @@ async fn failures_in_between_do_not_let_two_loads_run_at_once() {
     }
     assert!(good > 0 && loads.all() > 1, "{good} of 40 were served, by {} loads", loads.all());
     assert_eq!(loads.most_at_once(), 1);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -139,6 +142,7 @@ async fn a_far_error_under_the_leader_does_not_hold_its_followers() {
         far.slow(Duration::ZERO);
     }
     eventually("nothing is in flight", async || tiered.in_flight() == 0).await;
+    common::audit::at_the_end().await;
 }
 
 /// What is dropped with a load.
@@ -168,6 +172,7 @@ async fn loads_past_their_deadline_do_not_pile_up() {
         }
         assert_eq!(running.load(Ordering::SeqCst), 0, "they go on though nobody waits for them");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -215,6 +220,7 @@ async fn a_load_that_is_not_stored_leaves_no_lease() {
         other.get_or_load(key.as_str(), || ok("again")).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(3), "{key} is held");
     }
+    common::audit::at_the_end().await;
 }
 
 /// sturdyc answers as if all had gone well if the first call that it joined failed and the second did not.
@@ -261,6 +267,7 @@ async fn one_flights_success_does_not_swallow_anothers_error() {
             works.await.unwrap();
         }
     }
+    common::audit::at_the_end().await;
 }
 
 /// An error of the far store is told as one: it is no miss, and not the end of a load either.
@@ -275,6 +282,7 @@ async fn an_error_of_the_far_store_is_not_taken_for_a_miss_and_does_not_fail_a_l
         assert_eq!(*cache.get_or_load(&format!("{op:?}"), || ok("v")).await.unwrap(), "v");
     }
     assert!(far.inner().get("strata:k:names:k").await.unwrap().is_none());
+    common::audit::at_the_end().await;
 }
 
 /// FusionCache's soft timeout does not count while the far store is asked.
@@ -294,6 +302,7 @@ async fn a_slow_far_store_does_not_hold_a_caller_that_has_a_fallback() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     far.slow(Duration::ZERO);
     eventually("the load goes on", async || cache.get("k").await.unwrap().is_some_and(|value| *value == "new")).await;
+    common::audit::at_the_end().await;
 }
 
 /// The soft timeout is for the call, not for each of the stores and origins that it asks.
@@ -312,4 +321,5 @@ async fn the_time_that_a_far_store_takes_is_part_of_the_soft_timeout() {
     assert_eq!(*cache.get_or_load("k", hangs).await.unwrap(), "old");
     assert!(begun.elapsed() < soft * 5 / 3, "{:?} for a soft timeout of {soft:?}", begun.elapsed());
     tiered.close().await;
+    common::audit::at_the_end().await;
 }

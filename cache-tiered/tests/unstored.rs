@@ -115,4 +115,5 @@ async fn what_is_not_to_be_stored_replaces_nothing_in_a_refresh() {
             assert_eq!(cold.get("k").await.unwrap().as_deref().map(String::as_str), Some("first"));
         }
     }
+    common::audit::at_the_end().await;
 }

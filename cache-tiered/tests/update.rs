@@ -90,11 +90,13 @@ async fn no_update_is_lost(nodes: &[Tiered]) {
 async fn no_update_is_lost_among_processes() {
     let far = Memory::new();
     no_update_is_lost(&[node(&far).await, node(&far).await, node(&far).await]).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_update_is_lost_without_a_far_store() {
     no_update_is_lost(&[alone().await]).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -120,6 +122,7 @@ async fn an_update_is_seen_at_once_here_and_soon_elsewhere() {
             eventually("the other process sees it", async || get(there).await.as_deref() == Some("2")).await;
         }
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -142,6 +145,7 @@ async fn an_update_may_leave_things_alone_or_remove_them() {
             cache.find_or_load("k", || async { Ok::<_, std::io::Error>(Some("x".into())) }).await.unwrap().is_none()
         );
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -178,6 +182,7 @@ async fn what_may_not_be_served_is_nothing_to_an_update() {
         assert_eq!(cache.update("k", plus_one).await.unwrap().unwrap().as_str(), "1");
         assert_eq!(get(&cache).await.as_deref(), Some("1"));
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -195,6 +200,7 @@ async fn an_update_keeps_tags_and_row_version() {
         tiered.invalidate_tag("t").await.unwrap();
         assert_eq!(cache.lookup("k").await.unwrap().unwrap().row, 8);
     }
+    common::audit::at_the_end().await;
 }
 
 /// Runs to its end what never waits.
@@ -232,6 +238,7 @@ async fn an_update_that_was_overtaken_runs_again_on_what_is_there() {
     assert_eq!(stands.await.unwrap().unwrap().as_str(), "11");
     assert_eq!(given, ["1", "10"]);
     assert_eq!(get(&cache).await.as_deref(), Some("11"));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -279,6 +286,7 @@ async fn an_update_of_a_value_whose_tag_was_invalidated_meanwhile_does_not_stand
     there.invalidate_tag("t").await.unwrap();
     let (cache, _here) = slow.await.unwrap();
     assert_eq!(get(&cache).await, None, "what was made of an invalid value is invalid");
+    common::audit::at_the_end().await;
 }
 
 fn here_has_not_heard(here: &Tiered) -> bool {
@@ -311,6 +319,7 @@ async fn an_update_waits_for_a_guarded_write() {
         assert!(tries.load(Ordering::SeqCst) > 0);
         assert_eq!(get(&cache).await.as_deref(), Some("1"));
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -355,6 +364,7 @@ async fn a_bad_update_touches_nothing() {
     assert_eq!(brief.kind(), ErrorKind::Invalid);
     assert_eq!(cache.update("", plus_one).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(get(&cache).await.as_deref(), Some("v"));
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]

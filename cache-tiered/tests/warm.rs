@@ -54,6 +54,7 @@ async fn a_warm_up_fetches_what_far_holds_in_few_round_trips() {
     assert_eq!(calls(&far) - before, 4, "one round trip for 256 keys");
     assert_eq!(tier(&cache, "599").await, Some(Tier::Near));
     assert_eq!(tier(&cache, "600").await, None);
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -78,6 +79,7 @@ async fn a_warm_up_may_load_what_is_nowhere() {
         assert_eq!(calls.load(Ordering::SeqCst), 3, "256 keys a call");
         assert_eq!(tier(&cache, "599").await, Some(Tier::Near));
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -110,6 +112,7 @@ async fn a_warm_up_stops_when_near_is_full() {
     let warmed = cache.warm_up(&borrowed(&many)).await;
     assert!(warmed.skipped > 0 && warmed.found > 0, "{warmed:?}");
     assert_eq!(warmed.found + warmed.not_near + warmed.skipped, 3000, "{warmed:?}");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -132,6 +135,7 @@ async fn what_is_not_for_near_stores_is_not_said_to_be_near() {
     }
     let warmed = cache.warm_up_or_load(&["small".to_owned(), "nowhere".to_owned()], loader).await;
     assert_eq!((warmed.found, warmed.not_near, warmed.missing, warmed.failed), (1, 1, 0, 0), "{warmed:?}");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -177,6 +181,7 @@ async fn a_restart_begins_with_the_hottest_keys_near() {
     for (key, expected) in [("3", Some(Tier::Near)), ("33", None), ("99", Some(Tier::Near)), ("50", Some(Tier::Far))] {
         assert_eq!(tier(&cache, key).await, expected, "{key}");
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -189,6 +194,7 @@ async fn an_imported_key_is_heard_of_like_any_other() {
     assert_eq!(tier(&names(&here), "k").await, Some(Tier::Near));
     names(&there).invalidate("k").await.unwrap();
     eventually("the change is heard", async || names(&here).get("k").await.unwrap().is_none()).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -207,6 +213,7 @@ async fn without_heat_the_newest_come_first_and_only_what_is_fresh() {
     other.get_or_load("1", || ok("v")).await.unwrap();
     let list = String::from_utf8_lossy(&cache.export(2)).into_owned();
     assert!(list.contains('3') && list.contains('2') && !list.contains('1') && !list.contains("gone"), "{list:?}");
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -224,4 +231,5 @@ async fn a_list_of_another_space_or_a_cut_one_is_refused() {
     assert_eq!(near_only.import(&list).await.unwrap_err().kind(), ErrorKind::Config);
     tiered.close().await;
     assert_eq!(cache.import(&list).await.unwrap_err().kind(), ErrorKind::Closed);
+    common::audit::at_the_end().await;
 }

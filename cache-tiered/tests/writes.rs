@@ -38,12 +38,14 @@ async fn under_a_guard_nothing_is_kept(writer: &Tiered, reader: &Tiered) {
 async fn under_a_guard_nothing_is_kept_in_any_process() {
     let far = Memory::new();
     under_a_guard_nothing_is_kept(&node(&far).await, &node(&far).await).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
 async fn under_a_guard_nothing_is_kept_without_a_far_store() {
     let tiered = alone().await;
     under_a_guard_nothing_is_kept(&tiered, &tiered).await;
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -59,6 +61,7 @@ async fn a_guard_that_is_dropped_runs_out() {
         })
         .await;
     }
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -72,6 +75,7 @@ async fn a_strict_guard_waits_for_the_bound_and_the_outage_window() {
     assert!(begun.elapsed() >= BOUND * 2);
     assert!(names(&b).get("k").await.unwrap().is_none(), "nobody serves the old value when the transaction commits");
     guard.commit().await.unwrap();
+    common::audit::at_the_end().await;
 }
 
 #[tokio::test]
@@ -100,6 +104,7 @@ async fn an_older_or_equal_version_is_not_stored() {
         let error = cache.set_versioned("k", "none".into(), 0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
+    common::audit::at_the_end().await;
 }
 
 /// A process whose outage window is as long as the bound.
@@ -158,4 +163,5 @@ async fn a_versioned_write_that_is_refused_leaves_no_older_value_near() {
     assert!(!cache.set_versioned("k", "two".into(), 2).await.unwrap());
     assert_eq!(*cache.get("k").await.unwrap().unwrap(), "three");
     assert!(far.total_calls() <= calls + 3, "what is current is confirmed by its stamp");
+    common::audit::at_the_end().await;
 }

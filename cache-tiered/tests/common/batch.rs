@@ -12,7 +12,7 @@ use cache_core::{CacheService, Memory, memory::LocalMemory};
 use cache_tiered::Tiered;
 use tokio::sync::Notify;
 
-use super::{BOUND, eventually};
+use super::{BOUND, eventually, watched};
 
 /// What a loader answers.
 type Answers = io::Result<Vec<(String, String)>>;
@@ -97,8 +97,8 @@ pub(crate) async fn slow_chaos(far: &Memory) -> (Chaos<Memory>, Tiered) {
 
 async fn chaos_within(far: &Memory, bound: Duration) -> (Chaos<Memory>, Tiered) {
     let far = Chaos::new(far.clone());
-    let tiered = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(bound).build().await.unwrap();
-    (far, tiered)
+    let builder = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(bound);
+    (far, watched(builder.build().await.unwrap()))
 }
 
 /// Nothing is in flight, and no lease is left on `keys`.

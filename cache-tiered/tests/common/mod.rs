@@ -1,6 +1,7 @@
 //! What the engine's tests share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod cancel;
 #[macro_use]
@@ -17,17 +18,20 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub(crate) use audit::watched;
+
 /// D in tests.
 pub(crate) const BOUND: Duration = Duration::from_millis(300);
 
 /// A process, as far as the far store can tell.
 pub(crate) async fn node(far: &Memory) -> Tiered {
-    Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND).build().await.unwrap()
+    let builder = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(BOUND);
+    watched(builder.build().await.unwrap())
 }
 
 /// One without a far store.
 pub(crate) async fn alone() -> Tiered {
-    Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap()
+    watched(Tiered::builder().near(LocalMemory::new(1 << 20)).build().await.unwrap())
 }
 
 pub(crate) fn names(tiered: &Tiered) -> Cache<String> {

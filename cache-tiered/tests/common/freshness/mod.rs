@@ -80,7 +80,8 @@ macro_rules! freshness_scenarios {
 pub(crate) async fn node(far: &impl Far) -> Tiered {
     let far = far.connect().await;
     let near = LocalMemory::new(1 << 20);
-    Tiered::builder().near(near).far(far).bound(Duration::from_secs(2)).build().await.unwrap()
+    let builder = Tiered::builder().near(near).far(far).bound(Duration::from_secs(2));
+    super::watched(builder.build().await.unwrap())
 }
 
 /// Its cache.
