@@ -1,10 +1,11 @@
 //! What a history shows: the published checker, and what must hold in the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use cache_core::testkit::history::{self, Bounds, Report, Rule, Tier};
 
+use crate::excuse::{self, Takeover, Write, Writes};
 use crate::record::{Op, Record, Source};
 
 /// What a history shows.
@@ -16,40 +17,15 @@ pub(crate) struct Findings {
     /// Keys without ttl, and leases, that stand in the far store when everything is over.
     pub(crate) leftovers: Vec<String>,
     pub(crate) make: String,
-    /// The failovers. Replication is asynchronous, so they may lose what was acknowledged, and the promise is weaker:
-    /// nothing older is served once the invalidating processes have met the new server and repeated what they had been
-    /// told was done.
     pub(crate) takeovers: Vec<Takeover>,
     /// Reads that broke a rule and that no failover excuses.
     pub(crate) unexcused: u64,
+    /// Reads that a failover might have excused, old or not.
+    pub(crate) excusable: u64,
+    /// How long the history was, and for how much of it no read could have been excused.
+    pub(crate) lasted: Duration,
+    pub(crate) judged: Duration,
 }
-
-/// A moment at which another server may have taken over.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Takeover {
-    /// When it began and when the new server was there, in nanoseconds on the machine's one clock.
-    pub(crate) begun: u64,
-    pub(crate) done: u64,
-    /// Reads that were older than without it.
-    pub(crate) stale: u64,
-    /// The beginning of the last of them.
-    pub(crate) last: u64,
-}
-
-impl Takeover {
-    /// How long it took.
-    pub(crate) const fn took(&self) -> Duration {
-        Duration::from_nanos(self.done.saturating_sub(self.begun))
-    }
-
-    /// How long after its beginning the last stale read began.
-    pub(crate) const fn window(&self) -> Duration {
-        Duration::from_nanos(self.last.saturating_sub(self.begun))
-    }
-}
-
-/// The longest that a lost invalidation may show once the new server is there: until all have met it and repeated.
-const REPLAYED: Duration = Duration::from_secs(5);
 
 impl Findings {
     /// What breaks the promise that holds.
@@ -73,43 +49,65 @@ pub(crate) fn check(
     let bounds = Bounds { bound, outage };
     let mut findings = Findings { takeovers, ..Findings::default() };
     let history: Vec<_> = (0..).zip(processes).flat_map(|(process, records)| convert(process, records)).collect();
-    findings.report = history::check_each(&history, bounds, |rule, read, _| {
-        if outage.is_zero() || rule != Rule::Monotonic {
-            blame(&mut findings.takeovers, &mut findings.unexcused, read.start);
+    let writes = writes(processes);
+    let mut broken = HashSet::new();
+    let name = |rule: Rule, read: &history::Record| (rule == Rule::Bound, read.process, read.key, read.start, read.end);
+    let weakened = excuse::weakened(&history, &findings.takeovers);
+    let _ = history::check_each(&weakened, bounds, |rule, read, _| {
+        if rule != Rule::Monotonic {
+            broken.insert(name(rule, read));
+            findings.unexcused += 1;
         }
     });
-    if !outage.is_zero() {
-        // values may go backwards where they were marked unconfirmed, as documented
-        let confirmed: Vec<_> =
-            history.into_iter().filter(|record| record.op != history::Op::Read(Tier::Unconfirmed)).collect();
-        let again = history::check_each(&confirmed, bounds, |rule, read, _| {
-            if rule == Rule::Monotonic {
-                blame(&mut findings.takeovers, &mut findings.unexcused, read.start);
+    findings.report = history::check_each(&history, bounds, |rule, read, _| {
+        if rule != Rule::Monotonic && !broken.contains(&name(rule, read)) {
+            match excuse::behind(&mut findings.takeovers, read.start) {
+                Some(takeover) => takeover.blame(read.start),
+                None => findings.unexcused += 1,
             }
-        });
-        findings.report.monotonic = again.monotonic;
-    }
+        }
+    });
+    monotonic(&mut findings, &history, bounds, &writes);
     findings.unequal = processes.iter().map(|records| unequal(records)).sum();
+    findings.excusable = excuse::excusable(&history, &findings.takeovers, &writes, bound + outage);
+    let ends = history.iter().map(|record| record.end).max().unwrap_or_default();
+    let begins = history.iter().map(|record| record.start).min().unwrap_or_default();
+    findings.lasted = Duration::from_nanos(ends - begins);
+    let excusing: Duration = findings.takeovers.iter().map(|takeover| takeover.excusing(bound + outage)).sum();
+    findings.judged = findings.lasted.saturating_sub(excusing);
     findings
 }
 
-/// Lays a stale read on the failover before it, if that excuses it.
-fn blame(takeovers: &mut [Takeover], unexcused: &mut u64, start: u64) {
-    let replayed = u64::try_from(REPLAYED.as_nanos()).unwrap_or(u64::MAX);
-    let before = takeovers.iter_mut().rfind(|takeover| takeover.begun <= start);
-    match before.filter(|takeover| start <= takeover.done.saturating_add(replayed)) {
-        Some(takeover) => {
-            takeover.stale += 1;
-            takeover.last = takeover.last.max(start);
+/// Checks the order in which each process saw the versions of a key.
+fn monotonic(findings: &mut Findings, history: &[history::Record], bounds: Bounds, writes: &Writes) {
+    // values may go backwards where they were marked unconfirmed, as documented
+    let marked =
+        |record: &&history::Record| !bounds.outage.is_zero() && record.op == history::Op::Read(Tier::Unconfirmed);
+    let confirmed: Vec<_> = history.iter().filter(|record| !marked(record)).copied().collect();
+    let mut back = Vec::new();
+    let report = history::check_each(&confirmed, bounds, |rule, read, _| {
+        if rule == Rule::Monotonic {
+            back.push(*read);
         }
-        None => *unexcused += 1,
+    });
+    for read in back {
+        let before = |record: &&history::Record| {
+            let same = record.process == read.process && record.key == read.key;
+            same && record.op != history::Op::Acknowledged && record.end < read.start
+        };
+        let seen = confirmed.iter().filter(before).map(|record| record.version).max().unwrap_or_default();
+        match excuse::went_back(&findings.takeovers, &read, seen, writes, bounds.bound) {
+            Some(takeover) => findings.takeovers[takeover].blame(read.start),
+            None => findings.unexcused += 1,
+        }
     }
+    findings.report.monotonic = report.monotonic;
 }
 
 fn convert(process: u32, records: &[Record]) -> impl Iterator<Item = history::Record> {
     records.iter().filter_map(move |record| {
         let op = match (record.op, record.source) {
-            (Op::Truth, _) => return None,
+            (Op::Truth | Op::Tried, _) => return None,
             (Op::Write, _) => history::Op::Acknowledged,
             (Op::Read | Op::Last, Source::Near) => history::Op::Read(Tier::Near),
             (Op::Read | Op::Last, Source::Far) => history::Op::Read(Tier::Far),
@@ -121,9 +119,21 @@ fn convert(process: u32, records: &[Record]) -> impl Iterator<Item = history::Re
     })
 }
 
+fn writes(processes: &[Vec<Record>]) -> Writes {
+    let mut writes = Writes::new();
+    for record in processes.iter().flatten().filter(|record| matches!(record.op, Op::Write | Op::Tried)) {
+        let write = Write { start: record.invoked, end: (record.op == Op::Write).then_some(record.returned) };
+        writes.entry(u64::from(record.key)).or_default().insert(record.version, write);
+    }
+    writes
+}
+
 /// On how many keys the last read and the origin disagree.
 fn unequal(records: &[Record]) -> u64 {
     let of = |op: Op| records.iter().filter(move |r| r.op == op).map(|r| (r.key, r.version));
     let last: HashMap<u16, u64> = of(Op::Last).collect();
     of(Op::Truth).filter(|(key, version)| last.get(key) != Some(version)).count() as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use cache_core::Clock;
 use cache_redis::testkit::{Direction, Proxy};
 use strata_tests::process::Process;
 
-use crate::check::Takeover;
+use crate::excuse::Takeover;
 use crate::topology::{Layout, Topology};
 
 /// A kind of fault. Each history repeats one kind, at random moments on random targets.
@@ -35,7 +34,10 @@ pub(crate) enum Fault {
     LoseCounters,
     /// A different one of the above each time.
     Mixed,
+    /// The primary is stopped until another took over.
     Failover,
+    /// The primary hands over to its replica, which loses nothing.
+    HandOver,
     Migrate,
 }
 
@@ -61,7 +63,9 @@ impl Fault {
                 Self::KillConnections,
                 Self::KillSubscribers,
                 Self::Deafen,
+                Self::StopServer,
                 Self::Failover,
+                Self::HandOver,
                 Self::Migrate,
             ],
         }
@@ -75,9 +79,12 @@ impl Fault {
         }
     }
 
-    /// Whether another server may take over, without what was not replicated yet.
-    fn may_fail_over(self, layout: Layout) -> bool {
-        layout != Layout::Standalone && matches!(self, Self::StopServer | Self::Failover)
+    /// How long it lasts, in general.
+    pub(crate) fn longest(self, bound: Duration) -> Duration {
+        match self {
+            Self::Failover => Duration::from_secs(6),
+            _ => bound * 3,
+        }
     }
 
     const ALONE: &[Self] = &[
@@ -136,6 +143,7 @@ impl Fault {
             Self::LoseCounters => "counters deleted",
             Self::Mixed => "mixed",
             Self::Failover => "failover",
+            Self::HandOver => "failover that is asked for",
             Self::Migrate => "slot migration",
         }
     }
@@ -147,8 +155,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) proxies: &'a [Proxy],
     pub(crate) nodes: &'a [Process],
     pub(crate) bound: Duration,
-    pub(crate) layout: Layout,
-    /// When another server may have taken over, so far.
+    /// The failovers so far.
     pub(crate) takeovers: Vec<Takeover>,
 }
 
@@ -159,10 +166,10 @@ impl Stage<'_> {
         // from a fraction of the bound to well past it
         let span = self.bound.mul_f64(0.3 + 1.7 * rng.f64());
         let line = rng.usize(..16);
+        let all = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
         if let Some(proxy) = self.proxies.get(victim) {
             self.harm(proxy, fault, span).await;
         }
-        let begun = Clock::system().now().as_nanos();
         match fault {
             Fault::None
             | Fault::Cut
@@ -181,13 +188,13 @@ impl Stage<'_> {
                 self.nodes[victim].pause(false)?;
             }
             Fault::StopServer => {
-                let primary = self.topology.primary(line)?;
-                self.topology.servers()[primary].pause()?;
-                tokio::time::sleep(span).await;
-                self.topology.servers()[primary].resume()?;
+                self.takeovers.extend(tokio::task::block_in_place(|| self.topology.stop(line, Some(span), all))?);
             }
             Fault::RestartEmpty => self.topology.restart()?,
-            Fault::Failover => tokio::task::block_in_place(|| self.topology.failover(line))?,
+            Fault::Failover => {
+                self.takeovers.extend(tokio::task::block_in_place(|| self.topology.stop(line, None, all))?);
+            }
+            Fault::HandOver => tokio::task::block_in_place(|| self.topology.hand_over(line))?,
             Fault::Migrate => tokio::task::block_in_place(|| self.topology.migrate(line))?,
             Fault::KillConnections => self.topology.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]),
             Fault::KillSubscribers => self.topology.run(&["CLIENT", "KILL", "TYPE", "pubsub"]),
@@ -217,10 +224,6 @@ impl Stage<'_> {
             }
             Fault::FlushAll => self.topology.run(&["FLUSHALL"]),
             Fault::LoseCounters => self.topology.run(&["DEL", "history:seq", "history:tags:0"]),
-        }
-        if fault.may_fail_over(self.layout) {
-            let done = Clock::system().now().as_nanos();
-            self.takeovers.push(Takeover { begun, done, ..Takeover::default() });
         }
         Ok(())
     }

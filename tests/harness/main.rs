@@ -7,6 +7,7 @@
 
 mod broken;
 mod check;
+mod excuse;
 mod faults;
 mod node;
 mod origin;
@@ -14,6 +15,7 @@ mod record;
 mod results;
 mod scene;
 mod settings;
+mod takeover;
 mod topology;
 
 use std::path::PathBuf;
@@ -156,11 +158,18 @@ fn print(plan: &Plan, findings: &Findings) {
             println!("    {rule}: worst {:?}, first {first:?}", broken.worst);
         }
     }
-    let event = if plan.fault == Fault::Failover { "the new server was there" } else { "the server was back" };
     for takeover in &findings.takeovers {
         let (took, stale, window) = (takeover.took().as_millis(), takeover.stale, takeover.window().as_millis());
+        let met = (takeover.met - takeover.done) / 1_000_000;
         let told = if stale == 0 { "no stale read".into() } else { format!("{stale} stale reads within {window} ms") };
-        println!("    {took} ms until {event}; {told}");
+        println!("    {took} ms until a new server was there, {met} ms more until all had met it; {told}");
+    }
+    if !findings.takeovers.is_empty() {
+        let (judged, lasted) = (findings.judged.as_secs_f64(), findings.lasted.as_secs_f64());
+        println!("    {} reads could have been excused; {judged:.1} of {lasted:.1} s could not", findings.excusable);
+    }
+    if findings.unexcused > 0 {
+        println!("    {} reads that nothing excuses", findings.unexcused);
     }
     for line in findings.leftovers.iter().take(3) {
         println!("    {line}");

@@ -150,10 +150,9 @@ impl Node {
             let key = if rng.u8(..) < 200 { rng.u16(..self.settings.hot) } else { self.sparse(&mut rng) };
             let invoked = self.clock.now().as_nanos();
             let Ok(version) = self.origin.write(key).await else { continue };
-            if self.cache.invalidate(&key).await.is_ok() {
-                let returned = self.clock.now().as_nanos();
-                self.note(Record { op: Op::Write, source: Source::Origin, key, version, invoked, returned });
-            }
+            let op = if self.cache.invalidate(&key).await.is_ok() { Op::Write } else { Op::Tried };
+            let returned = self.clock.now().as_nanos();
+            self.note(Record { op, source: Source::Origin, key, version, invoked, returned });
             tokio::time::sleep(Duration::from_millis(rng.u64(5..60))).await;
         }
     }

@@ -1,4 +1,4 @@
-//! What a node saw, on disk: 32 bytes a record.
+//! What a node saw, on disk: 28 bytes a record.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,6 +11,8 @@ pub(crate) enum Op {
     Read,
     /// A write that was committed and whose invalidation was acknowledged.
     Write,
+    /// A write that was committed and whose invalidation was not acknowledged: it is repeated until it is done.
+    Tried,
     /// A read in the quiet at the end.
     Last,
     /// What the origin holds at the end.
@@ -40,7 +42,7 @@ pub(crate) struct Record {
 }
 
 const SIZE: usize = 28;
-const OPS: [Op; 4] = [Op::Read, Op::Write, Op::Last, Op::Truth];
+const OPS: [Op; 5] = [Op::Read, Op::Write, Op::Tried, Op::Last, Op::Truth];
 const SOURCES: [Source; 4] = [Source::Near, Source::Far, Source::Origin, Source::Unconfirmed];
 
 pub(crate) fn write_all(path: &Path, records: &[Record]) -> Result<()> {

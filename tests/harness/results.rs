@@ -1,6 +1,7 @@
 //! What a run of histories showed, in sum.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -30,7 +31,7 @@ struct FaultRow {
     /// The longest time after an acknowledgement at which an older value was served.
     worst_ms: u128,
     violations: u64,
-    /// How often another server may have taken over, and how often that lost an invalidation.
+    /// How often another server took over, and how often that lost an invalidation.
     takeovers: usize,
     lossy: usize,
     /// Reads that such a failover made older than they may be, and the longest time from its beginning to the last one.
@@ -38,6 +39,10 @@ struct FaultRow {
     window_ms: u128,
     /// The longest time until the new server was there.
     took_ms: u128,
+    /// Reads that no failover could have excused, and the seconds in which none could have been.
+    judged_reads: u64,
+    judged_s: f64,
+    lasted_s: f64,
 }
 
 /// One broken rule.
@@ -89,6 +94,9 @@ impl Results {
         row.violations += findings.violations();
         row.takeovers += findings.takeovers.len();
         row.stale += findings.lost();
+        row.judged_reads += findings.report.reads - findings.excusable;
+        row.judged_s += seconds(findings.judged);
+        row.lasted_s += seconds(findings.lasted);
         for takeover in &findings.takeovers {
             row.lossy += usize::from(takeover.stale > 0);
             row.window_ms = row.window_ms.max(takeover.window().as_millis());
@@ -99,6 +107,11 @@ impl Results {
     pub(crate) fn mutated(&mut self, rule: &'static str, fault: Fault, histories: u32, caught: u32) {
         self.mutations.push(MutationRow { rule, fault: fault.name(), histories, caught });
     }
+}
+
+/// Seconds with one decimal.
+fn seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 10.0).round() / 10.0
 }
 
 impl fmt::Display for Results {

@@ -6,10 +6,12 @@ use anyhow::{Context, Result, bail};
 use cache_redis::testkit::{Proxy, Server};
 use strata_tests::process::Process;
 
-use crate::check::{Findings, Takeover, check};
+use crate::check::{Findings, check};
+use crate::excuse::Takeover;
 use crate::faults::{Fault, Stage};
 use crate::record::read_all;
 use crate::settings::{Settings, VARIABLE};
+use crate::takeover::name_of;
 use crate::topology::{Layout, Topology};
 
 /// How long a node may take for anything.
@@ -49,7 +51,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
         let records = dir.path().join(process.to_string());
         let settings = Settings {
             process,
-            far: format!("{url}?timeout=300ms&grace=50ms&backoff_max=100ms"),
+            far: format!("{url}?timeout=300ms&grace=50ms&backoff_max=100ms&client_name={}", name_of(process)),
             origin: origin.url(),
             buckets: plan.layout.buckets(),
             bound_ms: u64::try_from(plan.bound.as_millis())?,
@@ -90,7 +92,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Strikes at random moments until the quiet tail; when another server may have taken over.
+/// Strikes at random moments until the quiet tail; the failovers that came of it.
 async fn harass(
     plan: &Plan,
     topology: &mut Topology,
@@ -100,10 +102,12 @@ async fn harass(
     tail: f64,
 ) -> Result<Vec<Takeover>> {
     let end = tokio::time::Instant::now() + Duration::from_secs_f64(plan.seconds - tail);
-    let mut stage = Stage { topology, proxies, nodes, bound: plan.bound, layout: plan.layout, takeovers: Vec::new() };
+    let mut stage = Stage { topology, proxies, nodes, bound: plan.bound, takeovers: Vec::new() };
     loop {
-        let pause = plan.bound.mul_f64(0.5 + 2.0 * rng.f64());
-        if tokio::time::Instant::now() + pause + plan.bound * 3 > end {
+        // most of a history is judged in full
+        let judged = stage.takeovers.last().map_or(Duration::ZERO, |last| last.excusing(plan.bound + plan.outage) * 2);
+        let pause = plan.bound.mul_f64(0.5 + 2.0 * rng.f64()) + judged;
+        if tokio::time::Instant::now() + pause + plan.fault.longest(plan.bound) > end {
             break;
         }
         tokio::time::sleep(pause).await;

@@ -89,32 +89,6 @@ impl Topology {
         }
     }
 
-    /// Lets a replica take over, and waits for it.
-    pub(crate) fn failover(&self, line: usize) -> io::Result<()> {
-        match self {
-            Self::Standalone(_) => Err(io::Error::other("a server alone has no successor")),
-            Self::Sentinel(set) => {
-                // stopped, not killed: when it goes on it is an old primary for a moment
-                let before = set.primary()?;
-                set.servers()[before].pause()?;
-                let after = set.await_primary_other_than(before);
-                set.servers()[before].resume()?;
-                after.map(drop)
-            }
-            Self::Cluster(cluster) => {
-                let owner = cluster.owner(&format!("history:{{{line}}}:seq"))?;
-                let id = cluster.nodes()[owner].cli(&["CLUSTER", "MYID"])?;
-                let replica = cluster.nodes().iter().find(|node| {
-                    let nodes = node.cli(&["CLUSTER", "NODES"]).unwrap_or_default();
-                    nodes.lines().any(|line| line.contains("myself,slave") && line.contains(&id))
-                });
-                let replica = replica.ok_or_else(|| io::Error::other("the primary has no replica"))?;
-                replica.cli(&["CLUSTER", "FAILOVER"])?;
-                cluster.await_ready()
-            }
-        }
-    }
-
     /// Moves a line's slot to another primary.
     pub(crate) fn migrate(&self, line: usize) -> io::Result<()> {
         match self {

@@ -137,11 +137,15 @@ fn histories(kept: &Kept) -> String {
             write!(out, "\n**{}: {what}.** {} acknowledged writes.\n\n", text(&found["server"]), found["acknowledged"]);
         out += "| fault | histories | reads | oldest value served, ms | of the bound | violations |";
         out += if failovers {
-            " possible failovers | longest, ms | lost an invalidation | stale until, ms |\n"
+            " failovers | longest, ms | lost an invalidation | stale until, ms | reads judged in full | seconds judged in full |\n"
         } else {
             "\n"
         };
-        out += if failovers { "|---|---|---|---|---|---|---|---|---|---|\n" } else { "|---|---|---|---|---|---|\n" };
+        out += if failovers {
+            "|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        } else {
+            "|---|---|---|---|---|---|\n"
+        };
         for row in rows(found, "faults") {
             let [fault, histories, reads, worst, violations, takeovers, took, lossy, window] =
                 ["fault", "histories", "reads", "worst_ms", "violations", "takeovers", "took_ms", "lossy", "window_ms"]
@@ -150,12 +154,21 @@ fn histories(kept: &Kept) -> String {
             let _ = write!(out, "| {fault} | {histories} | {reads} | {worst} | {share} % | {violations} |");
             out += &match (failovers, takeovers.as_str()) {
                 (false, _) => "\n".to_owned(),
-                (true, "0") => " - | - | - | - |\n".to_owned(),
-                (true, _) => format!(" {takeovers} | {took} | {lossy} | {window} |\n"),
+                (true, "0") => " - | - | - | - | all | all |\n".to_owned(),
+                (true, _) => format!(" {takeovers} | {took} | {lossy} | {window} | {} |\n", judged(row)),
             };
         }
     }
     out
+}
+
+/// What no failover could have excused: reads and seconds.
+fn judged(row: &Value) -> String {
+    match (&row["judged_reads"], row["judged_s"].as_f64(), row["lasted_s"].as_f64()) {
+        (Value::Number(reads), Some(judged), Some(lasted)) => format!("{reads} | {judged:.1} of {lasted:.1}"),
+        // a run of before they were counted
+        _ => "- | -".to_owned(),
+    }
 }
 
 /// Every rule, and where its breakage shows.
@@ -293,7 +306,8 @@ mod tests {
         let mut found = json!({
             "server": "redis 7.0.15 cluster", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
             "faults": [{"fault": "failover", "histories": 2, "reads": 10, "worst_ms": 300, "violations": 0,
-                "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900}],
+                "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900, "judged_reads": 8, "judged_s": 20.5,
+                "lasted_s": 30.0}],
             "mutations": [mutation("NoCas", 9), mutation("NoTrust", 6), mutation("NoPost", 2)],
         });
         found["mutations"][1]["model"] = json!(true);
@@ -309,8 +323,10 @@ mod tests {
         assert!(rules.contains("| `NoPost` | P3 bound in 9 steps | 2 of 10: not caught |"), "{rules}");
         assert!(rules.contains("| `NoPoison` | P3 bound in 9 steps | |"), "{rules}");
         let histories = histories(&kept);
-        assert!(histories.contains("| failover | 2 | 10 | 300 | 50 % | 0 | 4 | 2500 | 1 | 2900 |\n"), "{histories}");
-        assert!(histories.contains("| failover | 2 | 10 | 300 | 15 % | 0 | 4 | 2500 | 1 | 2900 |\n"), "{histories}");
+        for share in ["50", "15"] {
+            let row = format!("| failover | 2 | 10 | 300 | {share} % | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
+            assert!(histories.contains(&row), "{histories}");
+        }
         let summary = summary(&kept);
         assert!(summary.contains("replica each | 600 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");
         assert!(summary.contains("can't be heard | 600 + 1400 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");
