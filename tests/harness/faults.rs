@@ -79,6 +79,12 @@ impl Fault {
         }
     }
 
+    /// Whether another server may take over. Then no tags are bumped: what a failover does to them is weaker, and nothing
+    /// that can be judged exactly.
+    pub(crate) fn may_fail_over(self, layout: Layout) -> bool {
+        layout != Layout::Standalone && matches!(self, Self::StopServer | Self::Failover | Self::HandOver)
+    }
+
     /// How long it lasts, in general.
     pub(crate) fn longest(self, bound: Duration) -> Duration {
         match self {

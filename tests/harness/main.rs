@@ -9,14 +9,18 @@ mod broken;
 mod check;
 mod excuse;
 mod faults;
+mod keys;
+mod loads;
 mod node;
 mod origin;
+mod reader;
 mod record;
 mod results;
 mod scene;
 mod settings;
 mod takeover;
 mod topology;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,8 +103,8 @@ async fn run(arguments: &Arguments) -> Result<Results> {
     anyhow::ensure!(!kinds.is_empty(), "no such fault; the kinds are {all:?}");
     let mut results = Results::new(arguments.bound, arguments.outage);
     println!(
-        "{:<31} {:>6} {:>9} {:>7} {:>11} {:>6} {:>6} {:>6} {:>6}",
-        "fault", "seed", "reads", "writes", "worst/D ms", "> D", "own", "back", "end"
+        "{:<31} {:>6} {:>9} {:>7} {:>11} {:>6} {:>6} {:>6} {:>6} {:>11}",
+        "fault", "seed", "reads", "writes", "worst/D ms", "> D", "own", "back", "end", "loads/write"
     );
     for (seed, fault) in (arguments.seed..).zip(kinds.iter().cycle()).take(arguments.histories as usize) {
         let plan = plan(arguments, *fault, seed, arguments.mutation.clone());
@@ -141,7 +145,7 @@ fn plan(arguments: &Arguments, fault: Fault, seed: u64, mutation: Option<String>
 fn print(plan: &Plan, findings: &Findings) {
     let Report { reads, acknowledged, bound, own_write, monotonic, oldest, .. } = &findings.report;
     println!(
-        "{:<31} {:>6} {:>9} {:>7} {:>6}/{:<4} {:>6} {:>6} {:>6} {:>6}",
+        "{:<31} {:>6} {:>9} {:>7} {:>6}/{:<4} {:>6} {:>6} {:>6} {:>6} {:>6.2} {:>4.1}",
         plan.fault.name(),
         plan.seed,
         reads,
@@ -152,7 +156,12 @@ fn print(plan: &Plan, findings: &Findings) {
         own_write.count,
         monotonic.count,
         findings.unequal,
+        findings.loads.each(),
+        findings.loads.most,
     );
+    if findings.overloaded > 0 {
+        println!("    {} keys were loaded too often", findings.overloaded);
+    }
     for (rule, broken) in [("bound", bound), ("own write", own_write), ("monotonic", monotonic)] {
         if let Some(first) = &broken.first {
             println!("    {rule}: worst {:?}, first {first:?}", broken.worst);

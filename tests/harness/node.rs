@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cache_core::testkit::chaos::Chaos;
 use cache_core::{Clock, codec::Postcard};
-use cache_strata::{Cache, Freshness, Loaded, Moka, Policy, Redis, Tier, Tiered};
+use cache_strata::{Cache, Moka, Policy, Redis, Tiered};
 
 use crate::origin::Origin;
 use crate::record::{Op, Record, Source, write_all};
 use crate::settings::{Settings, VARIABLE};
 
-struct Node {
-    settings: Settings,
-    origin: Origin,
-    cache: Cache<u64, u16>,
-    clock: Clock,
+pub(crate) struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) origin: Origin,
+    pub(crate) cache: Cache<u64, u16>,
+    pub(crate) clock: Clock,
     records: Mutex<Vec<Record>>,
 }
 
@@ -86,7 +86,7 @@ impl Node {
         for reader in 0..self.settings.readers {
             let node = Arc::clone(self);
             let seed = self.settings.seed ^ u64::from(reader) << 32 ^ u64::from(self.settings.process) << 48;
-            tasks.spawn(async move { node.read_loop(begun, fastrand::Rng::with_seed(seed)).await });
+            tasks.spawn(node.read_loop(begun, fastrand::Rng::with_seed(seed)));
         }
         let node = Arc::clone(self);
         let seed = self.settings.seed ^ 0xabcd ^ u64::from(self.settings.process) << 48;
@@ -98,66 +98,15 @@ impl Node {
         let settle = self.settings.bound() * 2 + self.settings.outage() + Duration::from_secs(1);
         tokio::time::sleep(settle).await;
         for key in 0..self.settings.keys() {
-            self.read(key, Op::Last, 0).await;
-            let version = self.origin.read(key).await?;
+            self.read(key, Op::Last, Duration::ZERO).await;
+            let version = self.origin.read(&[key]).await?[0];
             let now = self.clock.now().as_nanos();
             self.note(Record { op: Op::Truth, source: Source::Origin, key, version, invoked: now, returned: now });
         }
         Ok(())
     }
 
-    async fn read_loop(&self, begun: cache_core::Tick, mut rng: fastrand::Rng) {
-        let end = Duration::from_secs_f64(self.settings.seconds);
-        while self.clock.now().since(begun) < end {
-            // some hot keys for the races, many sparse ones on which a lost message shows
-            let key = if rng.u8(..) < 160 { rng.u16(..self.settings.hot) } else { self.sparse(&mut rng) };
-            let burst = if rng.u8(..) < 16 { 20 } else { 1 };
-            for _ in 0..burst {
-                self.read(key, Op::Read, rng.u64(..=self.settings.slow_ms)).await;
-            }
-            tokio::time::sleep(Duration::from_micros(rng.u64(..1500))).await;
-        }
-    }
-
-    fn sparse(&self, rng: &mut fastrand::Rng) -> u16 {
-        self.settings.hot + rng.u16(..self.settings.sparse)
-    }
-
-    async fn read(&self, key: u16, op: Op, slow: u64) {
-        let invoked = self.clock.now().as_nanos();
-        let origin = self.origin.clone();
-        let load = move || async move {
-            tokio::time::sleep(Duration::from_millis(slow)).await;
-            let version = origin.read(key).await?;
-            tokio::time::sleep(Duration::from_millis(slow / 2)).await;
-            Ok::<_, redis::RedisError>(Loaded::value(version))
-        };
-        let Ok(answer) = self.cache.load_with(&key, load).await else { return };
-        let returned = self.clock.now().as_nanos();
-        let source = match (answer.tier, answer.freshness) {
-            (_, Freshness::Stale(_)) => Source::Unconfirmed,
-            (Tier::Near, _) => Source::Near,
-            (Tier::Far, _) => Source::Far,
-            (Tier::Origin, _) => Source::Origin,
-        };
-        let Some(version) = answer.value else { return };
-        self.note(Record { op, source, key, version: *version, invoked, returned });
-    }
-
-    async fn write_loop(&self, begun: cache_core::Tick, mut rng: fastrand::Rng) {
-        let end = Duration::from_secs_f64(self.settings.seconds - self.settings.tail);
-        while self.clock.now().since(begun) < end {
-            let key = if rng.u8(..) < 200 { rng.u16(..self.settings.hot) } else { self.sparse(&mut rng) };
-            let invoked = self.clock.now().as_nanos();
-            let Ok(version) = self.origin.write(key).await else { continue };
-            let op = if self.cache.invalidate(&key).await.is_ok() { Op::Write } else { Op::Tried };
-            let returned = self.clock.now().as_nanos();
-            self.note(Record { op, source: Source::Origin, key, version, invoked, returned });
-            tokio::time::sleep(Duration::from_millis(rng.u64(5..60))).await;
-        }
-    }
-
-    fn note(&self, record: Record) {
+    pub(crate) fn note(&self, record: Record) {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 }

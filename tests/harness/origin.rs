@@ -16,14 +16,19 @@ impl Origin {
         Ok(Self(client.get_multiplexed_async_connection_with_config(&config).await?))
     }
 
-    /// The version that a loader reads.
-    pub(crate) async fn read(&self, key: u16) -> Result<u64, redis::RedisError> {
-        let version: Option<u64> = redis::cmd("GET").arg(key).query_async(&mut self.0.clone()).await?;
-        Ok(version.unwrap_or(0))
+    /// The versions that a loader reads, all at one moment.
+    pub(crate) async fn read(&self, keys: &[u16]) -> Result<Vec<u64>, redis::RedisError> {
+        let versions: Vec<Option<u64>> = redis::cmd("MGET").arg(keys).query_async(&mut self.0.clone()).await?;
+        Ok(versions.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    /// Commits the next version.
-    pub(crate) async fn write(&self, key: u16) -> Result<u64, redis::RedisError> {
-        redis::cmd("INCR").arg(key).query_async(&mut self.0.clone()).await
+    /// Commits the next version of each key.
+    pub(crate) async fn write(&self, keys: &[u16]) -> Result<Vec<u64>, redis::RedisError> {
+        let mut transaction = redis::pipe();
+        transaction.atomic();
+        for key in keys {
+            transaction.cmd("INCR").arg(*key);
+        }
+        transaction.query_async(&mut self.0.clone()).await
     }
 }

@@ -13,6 +13,10 @@ pub(crate) enum Op {
     Write,
     /// A write that was committed and whose invalidation was not acknowledged: it is repeated until it is done.
     Tried,
+    /// The same of a value that was put: it may be carried out at any time, also over a newer one.
+    Loose,
+    /// A load of a reader: what the origin held.
+    Load,
     /// A read in the quiet at the end.
     Last,
     /// What the origin holds at the end.
@@ -42,7 +46,7 @@ pub(crate) struct Record {
 }
 
 const SIZE: usize = 28;
-const OPS: [Op; 5] = [Op::Read, Op::Write, Op::Tried, Op::Last, Op::Truth];
+const OPS: [Op; 7] = [Op::Read, Op::Write, Op::Tried, Op::Loose, Op::Load, Op::Last, Op::Truth];
 const SOURCES: [Source; 4] = [Source::Near, Source::Far, Source::Origin, Source::Unconfirmed];
 
 pub(crate) fn write_all(path: &Path, records: &[Record]) -> Result<()> {

@@ -43,6 +43,8 @@ struct FaultRow {
     judged_reads: u64,
     judged_s: f64,
     lasted_s: f64,
+    /// The most loads of a key for its first read and for each of its writes.
+    loads_most: f64,
 }
 
 /// One broken rule.
@@ -97,6 +99,7 @@ impl Results {
         row.judged_reads += findings.report.reads - findings.excusable;
         row.judged_s += seconds(findings.judged);
         row.lasted_s += seconds(findings.lasted);
+        row.loads_most = row.loads_most.max((findings.loads.most * 10.0).round() / 10.0);
         for takeover in &findings.takeovers {
             row.lossy += usize::from(takeover.stale > 0);
             row.window_ms = row.window_ms.max(takeover.window().as_millis());

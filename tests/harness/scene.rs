@@ -51,6 +51,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
         let records = dir.path().join(process.to_string());
         let settings = Settings {
             process,
+            nodes: plan.nodes,
             far: format!("{url}?timeout=300ms&grace=50ms&backoff_max=100ms&client_name={}", name_of(process)),
             origin: origin.url(),
             buckets: plan.layout.buckets(),
@@ -58,12 +59,13 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
             outage_ms: u64::try_from(plan.outage.as_millis())?,
             seconds: plan.seconds,
             tail,
-            hot: 6,
+            hot: 8,
             sparse: 200,
             readers: 6,
             seed: rng.u64(..),
             slow_ms: 12,
             late_ms: plan.fault.late_ms(),
+            tags: !plan.fault.may_fail_over(plan.layout),
             mutation: plan.mutation.clone(),
             records: records.clone(),
         };
@@ -87,6 +89,9 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
     }
     let histories = files.iter().map(|file| read_all(file)).collect::<Result<Vec<_>>>()?;
     let mut findings = check(&histories, plan.bound, plan.outage, takeovers);
+    if plan.fault == Fault::None {
+        findings.overloaded = findings.loads.beyond;
+    }
     findings.leftovers = topology.servers().into_iter().map(leftovers).collect::<Result<Vec<_>>>()?.concat();
     findings.make = topology.make();
     Ok(findings)

@@ -12,6 +12,8 @@ pub(crate) const VARIABLE: &str = "STRATA_NODE";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) process: u16,
+    /// How many there are.
+    pub(crate) nodes: u16,
     pub(crate) far: String,
     pub(crate) origin: String,
     pub(crate) buckets: usize,
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) slow_ms: u64,
     /// The longest time after which an answer of the far store is taken up.
     pub(crate) late_ms: u64,
+    /// Whether tags are bumped.
+    pub(crate) tags: bool,
     pub(crate) mutation: Option<String>,
     pub(crate) records: PathBuf,
 }

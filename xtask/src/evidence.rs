@@ -135,7 +135,7 @@ fn histories(kept: &Kept) -> String {
         let failovers = rows(found, "faults").iter().any(|row| number(&row["takeovers"]) > 0);
         let _ =
             write!(out, "\n**{}: {what}.** {} acknowledged writes.\n\n", text(&found["server"]), found["acknowledged"]);
-        out += "| fault | histories | reads | oldest value served, ms | of the bound | violations |";
+        out += "| fault | histories | reads | oldest value served, ms | of the bound | loads a write, at most | violations |";
         out += if failovers {
             " failovers | longest, ms | lost an invalidation | stale until, ms | reads judged in full | seconds judged in full |\n"
         } else {
@@ -151,7 +151,8 @@ fn histories(kept: &Kept) -> String {
                 ["fault", "histories", "reads", "worst_ms", "violations", "takeovers", "took_ms", "lossy", "window_ms"]
                     .map(|name| text(&row[name]));
             let share = number(&row["worst_ms"]) * 100 / bound;
-            let _ = write!(out, "| {fault} | {histories} | {reads} | {worst} | {share} % | {violations} |");
+            let loads = row["loads_most"].as_f64().map_or_else(|| "-".to_owned(), |most| format!("{most:.1}"));
+            let _ = write!(out, "| {fault} | {histories} | {reads} | {worst} | {share} % | {loads} | {violations} |");
             out += &match (failovers, takeovers.as_str()) {
                 (false, _) => "\n".to_owned(),
                 (true, "0") => " - | - | - | - | all | all |\n".to_owned(),
@@ -307,7 +308,7 @@ mod tests {
             "server": "redis 7.0.15 cluster", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
             "faults": [{"fault": "failover", "histories": 2, "reads": 10, "worst_ms": 300, "violations": 0,
                 "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900, "judged_reads": 8, "judged_s": 20.5,
-                "lasted_s": 30.0}],
+                "lasted_s": 30.0, "loads_most": 1.5}],
             "mutations": [mutation("NoCas", 9), mutation("NoTrust", 6), mutation("NoPost", 2)],
         });
         found["mutations"][1]["model"] = json!(true);
@@ -324,7 +325,7 @@ mod tests {
         assert!(rules.contains("| `NoPoison` | P3 bound in 9 steps | |"), "{rules}");
         let histories = histories(&kept);
         for share in ["50", "15"] {
-            let row = format!("| failover | 2 | 10 | 300 | {share} % | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
+            let row = format!("| failover | 2 | 10 | 300 | {share} % | 1.5 | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
             assert!(histories.contains(&row), "{histories}");
         }
         let summary = summary(&kept);

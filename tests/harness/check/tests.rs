@@ -95,3 +95,26 @@ fn what_could_not_be_excused_is_counted() {
     assert_eq!(findings.lasted - findings.judged, Duration::from_millis(4_900));
     assert_eq!(findings.lasted, Duration::from_secs(30));
 }
+
+#[test]
+fn a_value_whose_put_failed_is_not_judged_and_every_other_is() {
+    let writes = [record(Op::Loose, 6, 1_000, 1_100, 1), write(6, 1_200, 1_300, 2)];
+    assert_eq!(counts(&writes, &[read(6, 3_000, 1)]), (0, 0), "it may have been carried out late");
+    assert_eq!(counts(&writes, &[read(6, 3_000, 0)]), (1, 0));
+    let end = |version| [record(Op::Last, 6, 29_000, 29_001, version), record(Op::Truth, 6, 29_002, 29_002, 3)];
+    let tried = [writes[0], writes[1], record(Op::Tried, 6, 1_400, 1_500, 3)];
+    let unequal = |version| found(&tried, &end(version)).unequal;
+    assert_eq!([unequal(1), unequal(2), unequal(3)], [0, 1, 0]);
+}
+
+#[test]
+fn loads_are_counted_for_each_first_read_and_write() {
+    let load = |key, at| record(Op::Load, key, at, at + 5, 0);
+    let many = |key: u16, n: u64| (0..n).map(move |at| load(key, at)).collect::<Vec<_>>();
+    let of = |records: &[Record]| found(records, &[]).loads;
+    let two = of(&[write(4, 1_000, 1_100, 1), load(4, 0), load(4, 1_100), load(4, 1_101)]);
+    assert_eq!((two.loads, two.causes, two.beyond), (3, 2, 0));
+    assert!((two.most - 1.5).abs() < 0.01, "{two:?}");
+    assert_eq!(of(&many(4, 3)).beyond, 1, "nobody wrote it");
+    assert_eq!(of(&many(0, 30)).loads, 0, "what is loaded under a guard is not kept");
+}
