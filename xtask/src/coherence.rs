@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::caught::{self, Verdict};
 use crate::evidence;
@@ -55,7 +55,12 @@ pub(crate) fn command(workspace: &Workspace, coherence: &Coherence) -> Result<bo
     let results = workspace.root().join("target/coherence.json");
     let mut found = match &coherence.played {
         Some(played) => read(played)?,
-        None => play(workspace.root(), coherence, &results)?,
+        None => {
+            let commit = workspace.commit();
+            let mut found = play(workspace.root(), coherence, &results)?;
+            found["commit"] = json!(commit);
+            found
+        }
     };
     if coherence.played.is_none() {
         caught::ask(&mut found, |rule| {

@@ -49,12 +49,14 @@ pub(crate) fn histories_ran(workspace: &Workspace, topology: &str, other: bool, 
     keep(workspace, &name, found)
 }
 
-/// Keeps what the model said and writes the papers anew.
+/// Keeps what the model of `commit` said and writes the papers anew.
 ///
 /// # Errors
 /// If it did not come to its end, or files can't be written.
-pub(crate) fn model_ran(workspace: &Workspace, said: &[String]) -> Result<()> {
-    keep(workspace, MODEL, &read_model(said).context("the model did not say its tally")?)
+pub(crate) fn model_ran(workspace: &Workspace, said: &[String], commit: Option<String>) -> Result<()> {
+    let mut found = read_model(said).context("the model did not say its tally")?;
+    found["commit"] = json!(commit);
+    keep(workspace, MODEL, &found)
 }
 
 fn keep(workspace: &Workspace, name: &str, found: &Value) -> Result<()> {
@@ -133,8 +135,13 @@ fn histories(kept: &Kept) -> String {
     for (_, what, found) in kept.runs() {
         let bound = (number(&found["bound_ms"]) + number(&found["outage_ms"])).max(1);
         let failovers = rows(found, "faults").iter().any(|row| number(&row["takeovers"]) > 0);
-        let _ =
-            write!(out, "\n**{}: {what}.** {} acknowledged writes.\n\n", text(&found["server"]), found["acknowledged"]);
+        let _ = write!(
+            out,
+            "\n**{}: {what}.** {} acknowledged writes{}.\n\n",
+            text(&found["server"]),
+            found["acknowledged"],
+            of(found)
+        );
         out += "| fault | histories | reads | oldest value served, ms | of the bound | loads a write, at most | violations |";
         out += if failovers {
             " failovers | longest, ms | lost an invalidation | stale until, ms | reads judged in full | seconds judged in full |\n"
@@ -211,13 +218,19 @@ fn model(kept: &Kept) -> String {
 fn tally(model: &Value) -> String {
     let kind = if model["nightly"] == true { "nightly" } else { "quick" };
     format!(
-        "`cargo xtask model`, {kind} form: {} unique states in {} configurations, {} violations, {} of {} broken rules caught.",
+        "`cargo xtask model`, {kind} form: {} unique states in {} configurations, {} violations, {} of {} broken rules caught{}.",
         thousands(number(&model["states"])),
         model["configurations"],
         model["violations"],
         model["caught"],
         model["mutations"],
+        of(model),
     )
+}
+
+/// The commit that a run was of, if it said so.
+fn of(found: &Value) -> String {
+    found["commit"].as_str().map_or_else(String::new, |commit| format!(", at `{commit}`"))
 }
 
 /// Takes the figures from what the model printed.
@@ -305,7 +318,7 @@ mod tests {
         let mutation =
             |name: &str, caught: u64| json!({"rule": name, "fault": "none", "histories": 10, "caught": caught});
         let mut found = json!({
-            "server": "redis 7.0.15 cluster", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
+            "server": "redis 7.0.15 cluster", "commit": "0123abc", "bound_ms": 600, "histories": 2, "reads": 10, "acknowledged": 3, "violations": 0,
             "faults": [{"fault": "failover", "histories": 2, "reads": 10, "worst_ms": 300, "violations": 0,
                 "takeovers": 4, "took_ms": 2500, "lossy": 1, "stale": 7, "window_ms": 2900, "judged_reads": 8, "judged_s": 20.5,
                 "lasted_s": 30.0, "loads_most": 1.5}],
@@ -325,9 +338,11 @@ mod tests {
         assert!(rules.contains("| `NoPoison` | P3 bound in 9 steps | |"), "{rules}");
         let histories = histories(&kept);
         for share in ["50", "15"] {
-            let row = format!("| failover | 2 | 10 | 300 | {share} % | 1.5 | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
+            let row =
+                format!("| failover | 2 | 10 | 300 | {share} % | 1.5 | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
             assert!(histories.contains(&row), "{histories}");
         }
+        assert!(histories.contains("replica each.** 3 acknowledged writes, at `0123abc`.\n"), "{histories}");
         let summary = summary(&kept);
         assert!(summary.contains("replica each | 600 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");
         assert!(summary.contains("can't be heard | 600 + 1400 | 2 | 10 | 0 | 2 of 3, 1 by the model |\n"), "{summary}");

@@ -35,10 +35,11 @@ pub(crate) struct Model {
 /// # Errors
 /// If it can't be built, a promise is violated, a broken rule does not show, or a check could not have failed.
 pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
-    let mut said = Vec::new();
+    let (mut said, mut commit) = (Vec::new(), None);
     if let Some(file) = &model.said {
         said.extend(std::fs::read_to_string(file)?.lines().map(str::to_owned));
     } else {
+        commit = workspace.commit();
         let mut args = PROOF.to_vec();
         if model.nightly {
             args.push("--nightly");
@@ -49,7 +50,7 @@ pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
         })?;
         ensure!(good, "the model found what must not be");
     }
-    if model.write { evidence::model_ran(workspace, &said) } else { Ok(()) }
+    if model.write { evidence::model_ran(workspace, &said, commit) } else { Ok(()) }
 }
 
 /// Runs the model with `rule` broken; whether it shows there.

@@ -1,6 +1,7 @@
 //! What cargo says about this workspace.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
@@ -40,6 +41,17 @@ impl Workspace {
     /// The text of the file at `path` below it.
     pub(crate) fn read(&self, path: &str) -> Result<String> {
         fs::read_to_string(self.root.join(path)).with_context(|| format!("can't read {path}"))
+    }
+
+    /// The commit that is checked out, with a `+` if what is no paper was changed since; `None` where git can't tell.
+    pub(crate) fn commit(&self) -> Option<String> {
+        let git = |args: &[&str]| {
+            let said = Command::new("git").args(args).current_dir(&self.root).output().ok()?;
+            said.status.success().then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+        };
+        let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+        let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!*.md"])?;
+        Some(if changed.is_empty() { commit } else { commit + "+" })
     }
 
     /// Cargo with `args`, in it.
