@@ -23,13 +23,14 @@ const ALONE: &[(&str, Fault)] = &[
     ("GapNoEpoch", Fault::DropPushes),
 ];
 
-/// Where none does: what needs one process cut from a server that others reach is not in the list.
+/// Where none does: processes cut themselves off.
 const MANY: &[(&str, Fault)] = &[
     ("NoCas", Fault::None),
     ("LeaseAfterLoad", Fault::None),
     ("NoPost", Fault::None),
     ("NoDetach", Fault::LateAnswers),
     ("DetachedInstalls", Fault::LateAnswers),
+    ("NoTrust", Fault::Silence),
     ("IgnoreGap", Fault::Deafen),
     ("GapNoEpoch", Fault::Deafen),
 ];

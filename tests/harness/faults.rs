@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     StallRequests,
     DropPushes,
     DelayReplies,
+    /// Nothing goes out and nothing comes in: calls hang, messages are lost.
+    Silence,
     /// Each process takes up answers later than messages that left after them.
     LateAnswers,
     StopNode,
@@ -48,6 +50,10 @@ impl Fault {
             Layout::Standalone => Self::ALONE,
             Layout::Sentinel => &[
                 Self::None,
+                Self::Cut,
+                Self::DropPushes,
+                Self::DelayReplies,
+                Self::Silence,
                 Self::LateAnswers,
                 Self::StopNode,
                 Self::KillConnections,
@@ -58,6 +64,10 @@ impl Fault {
             ],
             Layout::Cluster => &[
                 Self::None,
+                Self::Cut,
+                Self::DropPushes,
+                Self::DelayReplies,
+                Self::Silence,
                 Self::LateAnswers,
                 Self::StopNode,
                 Self::KillConnections,
@@ -135,6 +145,7 @@ impl Fault {
             Self::StallRequests => "requests stalled",
             Self::DropPushes => "pushes dropped",
             Self::DelayReplies => "replies delayed past D",
+            Self::Silence => "nothing goes through",
             Self::LateAnswers => "answers taken up late",
             Self::StopNode => "process stopped",
             Self::StopServer => "server stopped",
@@ -159,7 +170,7 @@ impl Fault {
 pub(crate) struct Stage<'a> {
     pub(crate) topology: &'a mut Topology,
     pub(crate) proxies: &'a [Proxy],
-    pub(crate) nodes: &'a [Process],
+    pub(crate) nodes: &'a mut [Process],
     pub(crate) bound: Duration,
     /// The failovers so far.
     pub(crate) takeovers: Vec<Takeover>,
@@ -173,8 +184,9 @@ impl Stage<'_> {
         let span = self.bound.mul_f64(0.3 + 1.7 * rng.f64());
         let line = rng.usize(..16);
         let all = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
-        if let Some(proxy) = self.proxies.get(victim) {
-            self.harm(proxy, fault, span).await;
+        match self.proxies.get(victim) {
+            Some(proxy) => self.harm(proxy, fault, span).await,
+            None => self.harm_inside(victim, fault, span).await?,
         }
         match fault {
             Fault::None
@@ -183,6 +195,7 @@ impl Stage<'_> {
             | Fault::StallRequests
             | Fault::DropPushes
             | Fault::DelayReplies
+            | Fault::Silence
             | Fault::LateAnswers => {}
             Fault::Mixed => {
                 let picked = Fault::MIX[rng.usize(..Fault::MIX.len())];
@@ -231,6 +244,25 @@ impl Stage<'_> {
             Fault::FlushAll => self.topology.run(&["FLUSHALL"]),
             Fault::LoseCounters => self.topology.run(&["DEL", "history:seq", "history:tags:0"]),
         }
+        Ok(())
+    }
+
+    /// What a node does to its own connection with the far store, where no proxy can stand: servers there tell clients
+    /// where to go.
+    async fn harm_inside(&mut self, victim: usize, fault: Fault, span: Duration) -> Result<()> {
+        let late = self.bound + span;
+        let slow = format!("slow {}", late.as_millis());
+        let (harms, calms, lasts): (&[&str], &[&str], Duration) = match fault {
+            Fault::Cut => (&["part on"], &["part off"], span),
+            Fault::DropPushes => (&["mute on"], &["mute off"], span),
+            Fault::DelayReplies => (&[&slow], &["slow 0"], late),
+            // always past the bound, so that trust has to end
+            Fault::Silence => (&["hang on", "mute on"], &["mute off", "hang off"], late),
+            _ => return Ok(()),
+        };
+        harms.iter().try_for_each(|harm| self.nodes[victim].send(harm))?;
+        tokio::time::sleep(lasts).await;
+        calms.iter().try_for_each(|calm| self.nodes[victim].send(calm))?;
         Ok(())
     }
 

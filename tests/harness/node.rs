@@ -17,6 +17,7 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) origin: Origin,
     pub(crate) cache: Cache<u64, u16>,
+    chaos: Option<Chaos<Redis>>,
     pub(crate) clock: Clock,
     records: Mutex<Vec<Record>>,
 }
@@ -30,11 +31,30 @@ pub(crate) fn run() -> Result<()> {
         println!("ready");
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line)?;
+        if let Some(chaos) = node.chaos.clone() {
+            std::thread::spawn(move || {
+                std::io::stdin().lock().lines().map_while(Result::ok).for_each(|harm| obey(&chaos, &harm))
+            });
+        }
         node.play().await?;
         write_all(&node.settings.records, &node.records.lock().unwrap_or_else(PoisonError::into_inner))?;
         println!("done {:?}", node.cache.tiered().metrics());
         anyhow::Ok(())
     })
+}
+
+/// Does what the controller says to the connection with the far store.
+fn obey(chaos: &Chaos<Redis>, line: &str) {
+    let (harm, argument) = line.split_once(' ').unwrap_or((line, ""));
+    let on = argument == "on";
+    match harm {
+        "part" => chaos.partition(on),
+        "mute" => chaos.mute(on),
+        "hang" if on => chaos.hang(),
+        "hang" => chaos.unhang(),
+        "slow" => chaos.slow_replies(Duration::from_millis(argument.parse().unwrap_or_default())),
+        _ => {}
+    }
 }
 
 #[cfg(feature = "mutate")]
@@ -57,13 +77,13 @@ impl Node {
         let origin = Origin::connect(&settings.origin).await.context("the origin")?;
         let far = Redis::connect(&settings.far).await.context("the far store")?;
         let near = Moka::builder().bytes(16 << 20).build();
+        let chaos = (settings.harmed || settings.late_ms > 0).then(|| Chaos::new(far.clone()));
         let tiers = Tiered::builder().near(near);
-        let tiers = match settings.late_ms {
-            0 => tiers.far(far),
-            late => {
-                let far = Chaos::new(far);
-                far.scatter_replies(Duration::from_millis(late));
-                tiers.far(far)
+        let tiers = match &chaos {
+            None => tiers.far(far),
+            Some(chaos) => {
+                chaos.scatter_replies(Duration::from_millis(settings.late_ms));
+                tiers.far(chaos.clone())
             }
         };
         let tiered = tiers
@@ -76,7 +96,7 @@ impl Node {
             .await?;
         let policy = Policy::minutes(2).hard_timeout(Duration::from_secs(5));
         let cache = tiered.cache("counters").keyed::<u16>().codec(Postcard).policy(policy).build()?;
-        Ok(Self { settings, origin, cache, clock: Clock::system(), records: Mutex::new(Vec::new()) })
+        Ok(Self { settings, origin, cache, chaos, clock: Clock::system(), records: Mutex::new(Vec::new()) })
     }
 
     /// Reads and writes until the end, then reads everything once more in the quiet.

@@ -65,6 +65,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
             seed: rng.u64(..),
             slow_ms: 12,
             late_ms: plan.fault.late_ms(),
+            harmed: plan.layout != Layout::Standalone,
             tags: !plan.fault.may_fail_over(plan.layout),
             mutation: plan.mutation.clone(),
             records: records.clone(),
@@ -80,7 +81,7 @@ pub(crate) async fn play(plan: &Plan) -> Result<Findings> {
     for node in &mut nodes {
         node.send("go")?;
     }
-    let takeovers = harass(plan, &mut topology, &proxies, &nodes, &mut rng, tail).await?;
+    let takeovers = harass(plan, &mut topology, &proxies, &mut nodes, &mut rng, tail).await?;
     for node in &nodes {
         let said = tokio::task::block_in_place(|| node.line(PATIENCE))?;
         if !said.is_some_and(|line| line.starts_with("done")) {
@@ -102,7 +103,7 @@ async fn harass(
     plan: &Plan,
     topology: &mut Topology,
     proxies: &[Proxy],
-    nodes: &[Process],
+    nodes: &mut [Process],
     rng: &mut fastrand::Rng,
     tail: f64,
 ) -> Result<Vec<Takeover>> {

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) slow_ms: u64,
     /// The longest time after which an answer of the far store is taken up.
     pub(crate) late_ms: u64,
+    /// Whether the controller says what happens to the connection with the far store, because no proxy stands there.
+    pub(crate) harmed: bool,
     /// Whether tags are bumped.
     pub(crate) tags: bool,
     pub(crate) mutation: Option<String>,
