@@ -79,7 +79,7 @@ impl Link {
         let span = self.config().knobs.timeout;
         let answer = match &self.0.way {
             Way::One(node) => node.read(read, span).await,
-            Way::Cluster(cluster) => cluster.read(read, span).await,
+            Way::Cluster(cluster) => Box::pin(cluster.read(read, span)).await,
         };
         self.unpack(operation, (answer, 0)).map(|(value, _)| value)
     }

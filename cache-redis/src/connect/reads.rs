@@ -24,6 +24,8 @@ const TURNS: usize = 2;
 /// The most reads in one request, and the fewest that wait before a second request goes out beside the first.
 const MOST: usize = 128;
 const FEWEST: usize = 32;
+/// After a key that was not there, so many requests ask of their keys how many are.
+const WARY: usize = 64;
 /// The bytes of one request, and as many as its replies usually have.
 const BYTES: usize = 256 * 1024;
 
@@ -117,6 +119,8 @@ pub(super) struct Reads {
     queue: Mutex<Queue>,
     /// One command for many keys was refused: each read is a command of its own.
     parted: AtomicBool,
+    /// For how many more requests a key is expected not to be there.
+    wary: AtomicUsize,
     /// The one that the connections were made on: a caller's own may stop before others have their answer.
     runtime: Handle,
     #[cfg(test)]
@@ -152,6 +156,7 @@ impl Reads {
             usual: AtomicUsize::new(0),
             queue: Mutex::default(),
             parted: AtomicBool::new(false),
+            wary: AtomicUsize::new(WARY),
             runtime: Handle::current(),
             #[cfg(test)]
             joined: AtomicUsize::new(0),
@@ -220,7 +225,8 @@ pub(super) async fn read(node: &Arc<Node>, read: Read<'_>, span: Duration) -> Re
     let hash = read.hash();
     // what is large goes a way of its own
     if before < ALONE || node.is_large(hash) {
-        return node.send(read.alone().parcel(), span).await.0;
+        // on the heap, so that a read that joins others does not carry the room for it
+        return Box::pin(async move { node.send(read.alone().parcel(), span).await.0 }).await;
     }
     let (tell, told) = oneshot::channel();
     let timed = matches!(read, Read::Timed(_));
@@ -304,16 +310,18 @@ async fn send(node: &Node, batch: Vec<Waiting>) {
 }
 
 /// Reads values by one command for all of them, which costs a server half as much. That command says nil of a key of
-/// another kind too, where a read by itself is an error: so the keys that are there are counted as well. Whoever is not
-/// answered by both is returned, to be asked for by itself.
+/// another kind too, where a read by itself is an error: so the keys that are there are counted as well, unless all keys
+/// of late were there. Whoever is not answered so is returned, to be asked for by itself.
 async fn merge(node: &Node, batch: Vec<Waiting>) -> Vec<Waiting> {
-    let parted = &node.reads().parted;
+    let Reads { parted, wary, .. } = node.reads();
     if batch.len() < 2 || batch.iter().any(|waiting| waiting.timed) || parted.load(Ordering::Relaxed) {
         return batch;
     }
     let bytes = batch.iter().map(|waiting| waiting.key.len()).sum::<usize>();
+    let left = wary.load(Ordering::Relaxed);
+    let names = if left > 0 { &["MGET", "EXISTS"][..] } else { &["MGET"] };
     let mut pipe = Pipeline::with_capacity(2);
-    for name in ["MGET", "EXISTS"] {
+    for name in names.iter().copied() {
         let mut command = Cmd::with_capacity(batch.len() + 1, bytes + name.len());
         command.arg(name);
         batch.iter().for_each(|waiting| {
@@ -329,9 +337,12 @@ async fn merge(node: &Node, batch: Vec<Waiting>) -> Vec<Waiting> {
         }
     };
     match (replies.next(), replies.next()) {
-        (Some(Value::Array(values)), Some(Value::Int(there))) if values.len() == batch.len() => {
+        (Some(Value::Array(values)), there @ (Some(Value::Int(_)) | None)) if values.len() == batch.len() => {
             let found = values.iter().filter(|value| !matches!(value, Value::Nil)).count();
-            let sure = usize::try_from(there) == Ok(found);
+            // requests that are under way together may count one down for two: a hint needs no more
+            wary.store(if found < batch.len() { WARY } else { left.saturating_sub(1) }, Ordering::Relaxed);
+            let sure =
+                found == batch.len() || matches!(there, Some(Value::Int(there)) if usize::try_from(there) == Ok(found));
             let mut unsure = Vec::new();
             let answers = batch.into_iter().zip(values).filter_map(|(waiting, value)| {
                 if sure || !matches!(value, Value::Nil) {

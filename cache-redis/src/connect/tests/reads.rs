@@ -104,6 +104,42 @@ async fn an_error_of_one_key_is_not_that_of_others() {
     }
 }
 
+/// How often the server was asked which keys are there.
+fn counted(server: &Server) -> Option<String> {
+    let stats = server.cli(&["INFO", "commandstats"]).unwrap();
+    stats.lines().find(|line| line.starts_with("cmdstat_exists:")).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_is_told_from_one_of_another_kind_after_reads_that_all_found_theirs() {
+    let server = Server::spawn().unwrap();
+    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    fill(&redis).await;
+    let names: Vec<String> = (0..MANY).map(name).collect();
+    let all = || join_all(names.iter().map(|name| redis.get(name)));
+    until("keys are not counted any more", || async {
+        let before = counted(&server);
+        assert!(all().await.into_iter().all(|value| value.unwrap().is_some()));
+        before == counted(&server)
+    })
+    .await;
+    for i in (0..MANY).step_by(10) {
+        server.cli(&["DEL", &name(i), &name(i + 1)]).unwrap();
+        server.cli(&["RPUSH", &name(i), "x"]).unwrap();
+    }
+    let before = counted(&server);
+    for round in 0..2 {
+        for (i, value) in all().await.into_iter().enumerate() {
+            match i % 10 {
+                0 => assert_eq!(value.unwrap_err().reply(), Some(Reply::WrongType), "{i} in round {round}"),
+                1 => assert_eq!(value.unwrap(), None, "{i} in round {round}"),
+                _ => assert_eq!(value.unwrap().unwrap(), format!("v{i}")),
+            }
+        }
+    }
+    assert_ne!(before, counted(&server), "after one that was not there, keys are counted again");
+}
+
 #[tokio::test]
 async fn an_error_of_the_server_reaches_everybody() {
     let server = Server::spawn().unwrap();
