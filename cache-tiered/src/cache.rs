@@ -103,9 +103,9 @@ where
     /// # Errors
     /// `Invalid` for a bad key; what the far store says if it had to be asked.
     pub async fn get(&self, key: &K) -> Result<Option<Arc<V>>> {
-        match self.probe(key, |text| self.near(text, None))? {
+        match self.probe_as(key, |text| self.near(text, None))? {
             Probed::Hit(value) => Ok(value),
-            Probed::Miss(text) => Box::pin(self.get_slow(text)).await.map(|answer| answer.and_then(|a| a.value)),
+            Probed::Miss(text) => self.finish_get(Box::pin(self.get_slow(text)).await),
         }
     }
 
@@ -115,9 +115,12 @@ where
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: &K) -> Result<Option<Answer<V>>> {
-        match self.probe(key, |text| self.near_answer(text, None))? {
+        match self.probe_as(key, |text| self.near_answer(text, None))? {
             Probed::Hit(answer) => Ok(Some(answer)),
-            Probed::Miss(text) => Box::pin(self.get_slow(text)).await,
+            Probed::Miss(text) => {
+                let found = Box::pin(self.get_slow(text)).await;
+                self.finish(found, |served| self.answer(served))
+            }
         }
     }
 
@@ -298,15 +301,23 @@ where
         self.answer(&Served { entry, tier: Tier::Near, freshness }).ok()
     }
 
-    async fn get_slow(&self, text: String) -> Result<Option<Answer<V>>> {
-        let found =
-            self.engine().get_as(&text, &self.space, self.consistency).await.map_err(|error| self.failed(error))?;
-        self.finish_get(found)
+    async fn get_slow(&self, text: Arc<str>) -> Result<Option<Served>> {
+        self.engine().get_as(&text, &self.space, self.consistency).await
     }
 
-    pub(crate) fn finish_get(&self, found: Option<Served>) -> Result<Option<Answer<V>>> {
-        match found {
-            Some(served) => self.answer(&served).map(Some),
+    /// The value of what a read found.
+    pub(crate) fn finish_get(&self, found: Result<Option<Served>>) -> Result<Option<Arc<V>>> {
+        let found = self.finish(found, |served| {
+            let value = self.value(served)?;
+            self.count(served);
+            Ok(value)
+        })?;
+        Ok(found.flatten())
+    }
+
+    fn finish<T>(&self, found: Result<Option<Served>>, tell: impl FnOnce(&Served) -> Result<T>) -> Result<Option<T>> {
+        match found.map_err(|error| self.failed(error))? {
+            Some(served) => tell(&served).map(Some),
             None => {
                 self.engine().counters.count(Metric::Miss);
                 Ok(None)
@@ -325,27 +336,35 @@ where
 
     pub(crate) fn answer(&self, served: &Served) -> Result<Answer<V>> {
         let answer = self.told(served)?;
+        self.count(served);
+        Ok(answer)
+    }
+
+    fn count(&self, served: &Served) {
         let counters = &self.engine().counters;
-        counters.count(match answer.tier {
+        counters.count(match served.tier {
             Tier::Near => Metric::NearHit,
             Tier::Far => Metric::FarHit,
             Tier::Origin => Metric::OriginHit,
         });
-        if matches!(answer.freshness, Freshness::Stale(_)) {
+        if matches!(served.freshness, Freshness::Stale(_)) {
             counters.count(Metric::StaleServed);
         }
-        Ok(answer)
+    }
+
+    fn value(&self, served: &Served) -> Result<Option<Arc<V>>> {
+        self.reader.read(&served.entry).ok_or_else(|| {
+            // two caches of different types share a flight only if they share a space's name
+            let text = "the space is used with two types of value at once; give each type a space of its own";
+            self.failed(Error::new(ErrorKind::Codec, text))
+        })
     }
 
     /// What is told of an entry, uncounted.
     pub(crate) fn told(&self, served: &Served) -> Result<Answer<V>> {
         let Served { entry, tier, freshness } = served;
         let header = entry.header();
-        let Some(value) = self.reader.read(entry) else {
-            // two caches of different types share a flight only if they share a space's name
-            let text = "the space is used with two types of value at once; give each type a space of its own";
-            return Err(self.failed(Error::new(ErrorKind::Codec, text)));
-        };
+        let value = self.value(served)?;
         let engine = self.engine();
         let now = engine.time.ms(&engine.clock, engine.clock.now());
         Ok(Answer {

@@ -37,10 +37,7 @@ where
             if self.space.policy.sliding.is_some() {
                 self.note_far(&mut sorted, &served, false);
             }
-            sorted.fill(served, |found| {
-                let found = found.map_err(|error| self.failed(error))?;
-                self.finish_get(found).map(|answer| answer.and_then(|answer| answer.value))
-            });
+            sorted.fill(served, |found| self.finish_get(found));
         }
         sorted.results()
     }

@@ -91,11 +91,15 @@ impl CacheService for Tiered {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let near = self.plain(key)?;
-        if self.engine().reads_bare() {
-            return self.engine().read_name(&near, &Payloads { space: &SPACE, codec: RAW }).await;
+        let engine = self.engine();
+        if engine.reads_bare() {
+            check_key(key)?;
+            engine.open()?;
+            let (line, name) = engine.names.far_of_plain(key)?;
+            return engine.read_name(line, name, &Payloads { space: &SPACE, codec: RAW }).await;
         }
-        Ok(payload(self.engine().get(&near, &SPACE).await?))
+        let near = self.plain(key)?.into();
+        Ok(payload(Box::pin(engine.get(&near, &SPACE)).await?))
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {

@@ -111,7 +111,8 @@ impl<K: Hash + Eq, T, S: BuildHasher> Fence<K, T, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let Some(slot) = self.flights.get_mut(key) else { return broken(Mutation::DetachedInstalls) };
+        // taken out at once, for it is seldom another flight's
+        let Some((key, mut slot)) = self.flights.remove_entry(key) else { return broken(Mutation::DetachedInstalls) };
         if slot.id != id {
             if let Some(told) = told
                 && !broken(Mutation::NoContest)
@@ -119,11 +120,11 @@ impl<K: Hash + Eq, T, S: BuildHasher> Fence<K, T, S> {
                 slot.contest =
                     Some(slot.contest.map_or(told, |contest| if contest == told { told } else { Stamp::NONE }));
             }
+            self.flights.insert(key, slot);
             return broken(Mutation::DetachedInstalls);
         }
         let fresh = slot.epoch == epoch || broken(Mutation::NoFlightEpoch);
         let same = slot.contest.is_none_or(|contest| contest != Stamp::NONE && told == Some(contest));
-        self.flights.remove(key);
         fresh && same
     }
 

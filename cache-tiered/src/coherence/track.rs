@@ -308,6 +308,15 @@ impl Track {
         Judged::Valid
     }
 
+    /// The lowest `s0` with which an entry without tags is [`Valid`](Judged::Valid).
+    #[must_use]
+    pub fn stands_from(&self) -> u64 {
+        let start = if broken(Mutation::NoGenerations) { 0 } else { self.epoch_start };
+        let floor = if broken(Mutation::IgnoreFloor) { 0 } else { self.tags.floor };
+        let start = if self.tags.asked.contains(&envelope::ALL) { start.min(floor) } else { start };
+        start.max(self.cleared())
+    }
+
     /// Learns the generations of `tags`, as asked in `epoch`. An answer of another epoch is dropped.
     pub fn learn(&mut self, epoch: u64, tags: &[u64], answer: &Generations) {
         if epoch != self.epoch {

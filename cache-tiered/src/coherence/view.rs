@@ -17,6 +17,7 @@ pub struct View {
     trust_until: AtomicU64,
     epoch: AtomicU64,
     cleared: AtomicU64,
+    stands_from: AtomicU64,
     applied: AtomicU64,
     failing: AtomicBool,
     lapsed: AtomicBool,
@@ -31,6 +32,7 @@ impl View {
             trust_until: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
+            stands_from: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             lapsed: AtomicBool::new(false),
@@ -47,6 +49,7 @@ impl View {
         }
         self.applied.store(track.applied(), Ordering::Release);
         self.cleared.store(track.cleared(), Ordering::Release);
+        self.stands_from.store(track.stands_from(), Ordering::Release);
         self.epoch.store(track.epoch(), Ordering::Release);
         if !self.closed.load(Ordering::Acquire) {
             self.trust_until.store(track.trust_until().as_nanos(), Ordering::Release);
@@ -84,6 +87,12 @@ impl View {
     #[inline]
     pub fn cleared(&self) -> u64 {
         self.cleared.load(Ordering::Acquire)
+    }
+
+    /// The lowest `s0` with which what has no tags stands, without asking the far store.
+    #[must_use]
+    pub fn stands_from(&self) -> u64 {
+        self.stands_from.load(Ordering::Acquire)
     }
 
     /// Whether the last beat failed.

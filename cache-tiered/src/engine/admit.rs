@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use cache_core::observe::Metric;
-use cache_core::{Entry, Found, Frame, Header, Result, Stamp, State, Tags, envelope};
+use cache_core::{Entry, Found, Frame, Header, Result, Stamp, State, Tags, Tick, envelope};
 
 use super::{Engine, Where};
 use crate::coherence::Judged;
@@ -26,16 +26,17 @@ impl Engine {
     ///
     /// As in a batch, how long it has left is what its header says: to ask the store for the ttl as well would double
     /// what a read costs it. Only who may load needs to know how long a fallback is kept.
-    pub(crate) async fn read_far(&self, at: &Where, space: &Space) -> Result<Option<Arc<Entry>>> {
+    /// It is sent at `sent`, or later.
+    pub(crate) async fn read_far(&self, at: &Where, space: &Space, sent: Tick) -> Result<Option<Arc<Entry>>> {
         let Some(far) = &self.far else { return Ok(None) };
-        let sent = self.clock.now();
-        let Some(frame) = far.read(&self.clock, &self.counters, far.store().get(&at.far)).await? else {
+        let Some(mut frame) = far.read(&self.clock, &self.counters, far.store().get(&at.far)).await? else {
             return Ok(None);
         };
-        if let Some(entry) = self.take_at_once(at, &frame, sent, space) {
+        if let Some(entry) = self.take_at_once(at, &mut frame, sent, space) {
             return Ok(Some(entry));
         }
-        self.take(at, &Found { frame, left: None }, sent, space).await
+        // on the heap, as all that few reads come to: their futures stay small
+        Box::pin(async move { self.take(at, &Found { frame, left: None }, sent, space).await }).await
     }
 
     /// What was found, as an entry, if it may be served.
@@ -43,7 +44,7 @@ impl Engine {
         &self,
         at: &Where,
         found: &Found,
-        sent: cache_core::Tick,
+        sent: Tick,
         space: &Space,
     ) -> Result<Option<Arc<Entry>>> {
         match self.sift(at, found, sent, space).await? {
@@ -53,35 +54,32 @@ impl Engine {
     }
 
     /// What was found, if that can be said at once: a plain value without tags, in its time, that nothing speaks against.
-    pub(super) fn take_at_once(
-        &self,
-        at: &Where,
-        frame: &Bytes,
-        sent: cache_core::Tick,
-        space: &Space,
-    ) -> Option<Arc<Entry>> {
-        let (header, payload) = self.far.as_ref()?.packing().plain(&at.far, frame)?;
+    /// Else the frame is left as it was.
+    pub(super) fn take_at_once(&self, at: &Where, frame: &mut Bytes, sent: Tick, space: &Space) -> Option<Arc<Entry>> {
+        let (header, at_payload) = self.far.as_ref()?.packing().plain(&at.far, frame)?;
         let left = self.time.left(&self.clock, sent, header.soft_exp);
         if left.is_zero()
             || !self.floors.admits(&at.near, &header, sent)
-            || self.track(0).judge(header.s0, &[]) != Judged::Valid
+            || header.s0 < self.lines[0].view.stands_from()
         {
             return None;
         }
-        let frame = Frame { header, tags: Tags::default(), payload: frame.slice(payload..) };
-        let entry = self.near_entry(frame, &space.policy, sent, left);
-        (space.accepts)(&entry).then(|| Arc::new(entry))
+        // moved, not shared: to share a reply that nobody else holds takes an allocation
+        let mut payload = std::mem::take(frame);
+        payload.advance(at_payload);
+        let plain = Frame { header, tags: Tags::default(), payload };
+        let entry = self.near_entry(plain, &space.policy, sent, left);
+        if (space.accepts)(&entry) {
+            return Some(Arc::new(entry));
+        }
+        // its seal fits, so these are the bytes that came
+        *frame = entry.to_frame().to_bytes(&at.far);
+        None
     }
 
     /// What was found, judged. Junk is removed, so that a load can fill the key; so is a value that may be older than
     /// what this process returned while it was cut off.
-    pub(super) async fn sift(
-        &self,
-        at: &Where,
-        found: &Found,
-        sent: cache_core::Tick,
-        space: &Space,
-    ) -> Result<Admitted> {
+    pub(super) async fn sift(&self, at: &Where, found: &Found, sent: Tick, space: &Space) -> Result<Admitted> {
         match self.admit(at, found, sent, space).await? {
             Admitted::Usable(entry) | Admitted::Stale(entry, _)
                 if !self.floors.admits(&at.near, entry.header(), sent) => {}
@@ -97,13 +95,7 @@ impl Engine {
         Ok(Admitted::Miss)
     }
 
-    pub(super) async fn admit(
-        &self,
-        at: &Where,
-        found: &Found,
-        sent: cache_core::Tick,
-        space: &Space,
-    ) -> Result<Admitted> {
+    pub(super) async fn admit(&self, at: &Where, found: &Found, sent: Tick, space: &Space) -> Result<Admitted> {
         let Some(Ok(frame)) = self.far.as_ref().map(|far| far.packing().unpack(&at.far, &found.frame)) else {
             return Ok(Admitted::Junk);
         };
@@ -127,7 +119,7 @@ impl Engine {
         mut frame: Frame,
         found: &Found,
         left: Duration,
-        sent: cache_core::Tick,
+        sent: Tick,
         space: &Space,
     ) -> Result<Admitted> {
         let Some(fail_safe) = space.policy.fail_safe.filter(|_| !frame.header.is_negative()) else {

@@ -146,7 +146,7 @@ impl LoadTask {
         match Refreshing::by(head.and_then(|head| Header::parse(&head).ok()).as_ref(), seen) {
             Refreshing::Load => {}
             Refreshing::Take => {
-                let found = engine.read_far(&self.at, &self.space).await.unwrap_or_default();
+                let found = engine.read_far(&self.at, &self.space, engine.clock.now()).await.unwrap_or_default();
                 return Ok(found.map(|entry| self.serve(entry, Tier::Far)));
             }
             Refreshing::Leave => return Ok(None),

@@ -40,7 +40,7 @@ impl Engine {
         space.policy.fail_safe?;
         let trust = self.trust_until(at.line);
         if let Some(entry) = flight.fallback() {
-            let linked = self.flights.is_current(&at.near, flight) || flight.has_settled();
+            let linked = self.flights.is_current(flight) || flight.has_settled();
             let current = found_current(flight.epoch == self.epoch(at.line), linked, self.stands(entry));
             let may = self.may_stand_in(at.line, entry, trust, current, flight.epoch, flight.begun);
             if may && (space.accepts)(entry) {

@@ -16,15 +16,24 @@ impl Engine {
     /// Near, then far, as current as `wish` asks; never loads.
     pub(crate) async fn get_as(
         self: &Arc<Self>,
-        near_key: &str,
+        near_key: &Arc<str>,
+        space: &Arc<Space>,
+        wish: Consistency,
+    ) -> Result<Option<Served>> {
+        if wish == Consistency::Local {
+            return self.get(near_key, space).await;
+        }
+        Box::pin(self.get_proved(near_key, space, wish)).await
+    }
+
+    async fn get_proved(
+        self: &Arc<Self>,
+        near_key: &Arc<str>,
         space: &Arc<Space>,
         wish: Consistency,
     ) -> Result<Option<Served>> {
         let begun = self.clock.now();
-        if wish == Consistency::Local {
-            return self.get(near_key, space).await;
-        }
-        let at = self.place(near_key)?;
+        let at = self.place_shared(near_key)?;
         self.settle_writes(std::slice::from_ref(&at)).await;
         let held = match self.probe_for(near_key, space) {
             Probe::Hit(entry, _) if self.far.is_none() => return Ok(Some(near(entry))),
@@ -76,7 +85,7 @@ impl Engine {
         {
             return Ok(Some(near(entry)));
         }
-        let found = self.read_far(at, space).await?;
+        let found = self.read_far(at, space, self.clock.now()).await?;
         self.drop_near(&at.near, Cause::Own);
         Ok(found.map(|entry| Served::fresh(entry, Tier::Far)))
     }

@@ -23,7 +23,11 @@ impl Engine {
     ///
     /// An entry past its deadline is installed as a fallback.
     pub(crate) fn conclude(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
-        let now = self.clock.now();
+        self.conclude_as_of(self.clock.now(), at, flight, entry, policy);
+    }
+
+    /// As [`conclude`](Self::conclude), for what was brought at `now` or later.
+    pub(crate) fn conclude_as_of(&self, now: Tick, at: &Where, flight: &Flight, entry: &Arc<Entry>, policy: &Policy) {
         let keeps = self.keeps_near(at, entry, policy) && now < entry.kept();
         // a write that is on its way is newer
         let keeps = keeps && self.written(&at.near).is_none();
@@ -39,9 +43,8 @@ impl Engine {
         }
     }
 
-    /// Ends a flight whose near entry proved itself: confirms it where it stands.
-    pub(crate) fn conclude_confirmed(&self, at: &Where, flight: &Flight, entry: &Arc<Entry>) {
-        let now = self.clock.now();
+    /// Ends a flight whose near entry proved itself at `now` or later: confirms it where it stands.
+    pub(crate) fn conclude_confirmed(&self, now: Tick, at: &Where, flight: &Flight, entry: &Arc<Entry>) {
         if broken(Mutation::PutConfirmed) {
             entry.confirm(flight.epoch, now);
             if let Some(near) = &self.near {
@@ -95,7 +98,7 @@ impl Engine {
     /// of a detached flight may know more.
     fn settle(&self, at: &Where, flight: &Flight, told: Option<&Entry>, install: impl FnOnce(u64)) -> bool {
         let told = told.map(|entry| entry.header().stamp);
-        let may = self.flights.settle(&at.near, flight, self.epoch(at.line), told, install);
+        let may = self.flights.settle(flight, self.epoch(at.line), told, install);
         if let Some(near) = self.near.as_ref().filter(|_| ends_with_purge(may, told.is_some())) {
             near.remove(&at.near);
         }

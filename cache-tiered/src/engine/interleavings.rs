@@ -173,7 +173,7 @@ impl World {
                     let stands = suspect.filter(|entry| version(entry) == fetched);
                     let (entry, tier) = match stands {
                         Some(entry) => {
-                            engine.conclude_confirmed(&self.at, lead.flight(), &entry);
+                            engine.conclude_confirmed(engine.clock.now(), &self.at, lead.flight(), &entry);
                             (entry, Tier::Near)
                         }
                         None => {
@@ -182,7 +182,7 @@ impl World {
                             (entry, Tier::Origin)
                         }
                     };
-                    lead.end(Outcome::Done(Some(Served::fresh(entry, tier))));
+                    lead.end_apart(Outcome::Done(Some(Served::fresh(entry, tier))));
                     return fetched;
                 }
             }
@@ -333,7 +333,7 @@ fn left() {
         if let Boarding::Leads(lead) = world.engine.board(&world.at, true, None) {
             let flight = Arc::clone(lead.flight());
             let woken = flight.wake.notified();
-            if world.engine.flights.is_current(KEY, &flight) {
+            if world.engine.flights.is_current(&flight) {
                 block_on(woken);
             }
             world.engine.conclude_empty(&world.at, &flight);

@@ -115,7 +115,7 @@ pub(crate) struct Engine {
     pub(crate) far: Option<Far>,
     pub(crate) names: Names,
     pub(crate) lines: Box<[LineState]>,
-    pub(crate) flights: Arc<Flights>,
+    pub(crate) flights: Flights,
     pub(crate) options: Options,
     pub(crate) clock: Clock,
     pub(crate) time: ServerTime,

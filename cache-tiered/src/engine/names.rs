@@ -110,6 +110,19 @@ impl Names {
         Ok(line)
     }
 
+    /// The line and the physical form of a plain key, which was [checked](check_key).
+    pub(crate) fn far_of_plain(&self, key: &str) -> Result<(usize, String)> {
+        if self.longest() + "k::".len() + key.len() > MAX_KEY {
+            return Err(too_long());
+        }
+        let line = if self.lines == 1 { 0 } else { usize::from(crc16_from(crc16(b":"), key.as_bytes())) % self.lines };
+        let mut far = String::with_capacity(self.longest() + "k::".len() + key.len());
+        for part in [self.prefix(line), "k::", key] {
+            far.push_str(part);
+        }
+        Ok((line, far))
+    }
+
     /// The line and the logical form of a key, if it is one.
     fn admit<'a>(&self, near: &'a str) -> Result<(usize, &'a str)> {
         let logical = &near[self.near.len()..];
@@ -119,8 +132,7 @@ impl Names {
         }
         // as if its line's number were the longest, so that whether a key is taken does not hang on its hash
         if self.longest() + "k:".len() + logical.len() > MAX_KEY {
-            let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
-            return Err(Error::new(ErrorKind::Invalid, text));
+            return Err(too_long());
         }
         // what stands before it holds no control character, and it is never empty
         check_key(logical)?;
@@ -168,7 +180,17 @@ impl Names {
 
 /// CRC-16/XMODEM, as Redis Cluster uses it. By a table: every near hit of a cluster asks.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ REST[usize::from((crc >> 8) as u8 ^ byte)])
+    crc16_from(0, bytes)
+}
+
+/// Goes on from the sum of what stands before `bytes`.
+fn crc16_from(before: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(before, |crc, byte| (crc << 8) ^ REST[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+fn too_long() -> Error {
+    let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
+    Error::new(ErrorKind::Invalid, text)
 }
 
 /// What the division leaves of each byte.
@@ -230,6 +252,21 @@ mod tests {
             let key = |len: usize| format!("0:users:{n:0>len$}");
             assert!(names.locate(&key(most)).is_ok());
             assert!(names.locate(&key(most + 1)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_plain_key_has_one_physical_form_whichever_way_it_is_found() {
+        for lines in [1, 64] {
+            let names = Names::new("shop", lines, 3);
+            for key in ["a", "a:b", &"x".repeat(names.max_key("")), &"x".repeat(names.max_key("") + 1)] {
+                let located = names.locate(&names.near_of_plain(key));
+                match (located, names.far_of_plain(key)) {
+                    (Ok(at), Ok((line, far))) => assert_eq!((at.line, &*at.far), (line, &*far)),
+                    (Err(located), Err(plain)) => assert_eq!(located.to_string(), plain.to_string()),
+                    (located, plain) => panic!("{located:?} and {plain:?}"),
+                }
+            }
         }
     }
 

@@ -25,9 +25,9 @@ pub(super) enum ReadToLoad {
 
 impl Engine {
     /// Near, then far; never loads.
-    pub(crate) async fn get(self: &Arc<Self>, near_key: &str, space: &Arc<Space>) -> Result<Option<Served>> {
+    pub(crate) async fn get(self: &Arc<Self>, near_key: &Arc<str>, space: &Arc<Space>) -> Result<Option<Served>> {
         if self.reads_bare() && self.far.is_some() {
-            let read = self.read_name(near_key, &Entries(space)).await?;
+            let read = self.read_one(near_key, &Entries(space)).await?;
             if let Some(served) = read.as_ref().filter(|_| space.policy.sliding.is_some()) {
                 self.due(near_key, &served.entry, space, false);
             }
@@ -39,7 +39,7 @@ impl Engine {
                 Probe::Suspect(entry) => Some(entry),
                 Probe::Miss => None,
             };
-            let at = self.place(near_key)?;
+            let at = self.place_shared(near_key)?;
             if self.far.is_none() {
                 if self.is_arriving(near_key) {
                     tokio::task::yield_now().await;
@@ -47,14 +47,18 @@ impl Engine {
                 }
                 return Ok(None);
             }
-            let footing = self.footing(at.line).await;
-            if footing == Footing::CutOff {
-                if let Probe::Hit(entry, freshness) = self.probe_for(near_key, space) {
-                    return Ok(Some(Served { entry, tier: Tier::Near, freshness }));
+            // one moment for all that comes before the far store is asked: an earlier one only says less
+            let mut now = self.clock.now();
+            if now >= self.trust_until(at.line) {
+                if self.footing(at.line).await == Footing::CutOff {
+                    if let Probe::Hit(entry, freshness) = self.probe_for(near_key, space) {
+                        return Ok(Some(Served { entry, tier: Tier::Near, freshness }));
+                    }
+                    return Err(self.unreachable());
                 }
-                return Err(self.unreachable());
+                now = self.clock.now();
             }
-            let outcome = match self.board(&at, false, None) {
+            let outcome = match self.board_at(now, &at, false, None) {
                 Boarding::Joined(seat) => {
                     self.counters.count(Metric::Joined);
                     self.accept(&at, &seat, seat.read().await)
@@ -103,10 +107,21 @@ impl Engine {
 
     /// Boards the flight of a key; with `since`, only one that began then or later is joined.
     pub(crate) fn board(&self, at: &Where, loads: bool, since: Option<cache_core::Tick>) -> Boarding {
-        let now = self.clock.now();
+        self.board_at(self.clock.now(), at, loads, since)
+    }
+
+    /// As [`board`](Self::board), for a caller that came at `now` or before.
+    pub(crate) fn board_at(
+        &self,
+        now: cache_core::Tick,
+        at: &Where,
+        loads: bool,
+        since: Option<cache_core::Tick>,
+    ) -> Boarding {
         let trust = self.trust_until(at.line);
-        let window =
-            if self.cut_off(at.line) { self.options.bound.max(self.options.outage) } else { self.options.bound };
+        // with trust nobody asks for the window, nor for whether beats fail
+        let cut_off = now >= trust && self.cut_off(at.line);
+        let window = if cut_off { self.options.bound.max(self.options.outage) } else { self.options.bound };
         let joining = |flight: &Flight| may_join(trust, now, flight.begun, self.options.bound, window);
         let mut boarding = self.flights.board(&at.near, self.epoch(at.line), now, loads, |flight| {
             let serves = loads || !flight.refreshes();
@@ -142,18 +157,21 @@ impl Engine {
         space: &Arc<Space>,
         suspect: Option<Arc<Entry>>,
     ) -> Outcome {
-        let read = self.read_phase(at, space, suspect).await;
-        let found = read.as_ref().ok().cloned().flatten();
-        let outcome = self.end_read(at, lead, space, read);
+        let read = self.read_phase(at, space, suspect, lead.flight().begun).await;
+        // of what may be due, a read that can't load does one thing: it makes a ttl count anew
+        let slides = space.policy.sliding.is_some();
+        let found = if slides { read.as_ref().ok().cloned().flatten() } else { None };
+        let outcome = self.end_read(self.clock.now(), at, lead, space, read);
         if let Some((entry, _)) = found {
             self.due(&at.near, &entry, space, false);
         }
         outcome
     }
 
-    /// Ends a flight that only read: installs what it found, and tells whoever waits.
+    /// Ends a flight that only read: installs what it found, at `now` or later, and tells whoever waits.
     pub(crate) fn end_read(
         &self,
+        now: cache_core::Tick,
         at: &Where,
         lead: Lead,
         space: &Space,
@@ -162,9 +180,9 @@ impl Engine {
         let outcome = match read {
             Ok(Some((entry, tier))) => {
                 if tier == Tier::Near {
-                    self.conclude_confirmed(at, lead.flight(), &entry);
+                    self.conclude_confirmed(now, at, lead.flight(), &entry);
                 } else {
-                    self.conclude(at, lead.flight(), &entry, &space.policy);
+                    self.conclude_as_of(now, at, lead.flight(), &entry, &space.policy);
                 }
                 Outcome::Done(Some(self.or_written(&at.near, space, Served::fresh(entry, tier))))
             }
@@ -177,23 +195,23 @@ impl Engine {
                 Outcome::Failed(error)
             }
         };
-        lead.end(outcome.clone());
-        outcome
+        lead.end_apart(outcome)
     }
 
-    /// Asks the far store: the stamp alone for a suspect near entry, else the frame.
+    /// Asks the far store, at `sent` or later: the stamp alone for a suspect near entry, else the frame.
     pub(crate) async fn read_phase(
         &self,
         at: &Where,
         space: &Space,
         suspect: Option<Arc<Entry>>,
+        sent: cache_core::Tick,
     ) -> Result<Option<(Arc<Entry>, Tier)>> {
         if let Some(entry) = suspect
-            && self.revalidate(at, &entry).await?
+            && Box::pin(self.revalidate(at, &entry)).await?
         {
             return Ok(Some((entry, Tier::Near)));
         }
-        Ok(self.read_far(at, space).await?.map(|entry| (entry, Tier::Far)))
+        Ok(self.read_far(at, space, sent).await?.map(|entry| (entry, Tier::Far)))
     }
 
     /// As [`read_phase`](Self::read_phase), for a flight that will load if there is nothing: what is past its time is

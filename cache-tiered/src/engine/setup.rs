@@ -68,7 +68,7 @@ impl Engine {
             far: far.map(|far| Far::new(far, packing)),
             lines: states.collect(),
             names,
-            flights: Arc::new(Flights::new()),
+            flights: Flights::new(),
             options,
             clock,
             time: ServerTime::default(),

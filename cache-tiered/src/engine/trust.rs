@@ -69,6 +69,11 @@ impl Engine {
         if self.clock.now() < self.trust_until(line) {
             return Footing::Trusted;
         }
+        // on the heap, so that it takes no room in the futures of all who find trust standing
+        Box::pin(self.doubtful_footing(line)).await
+    }
+
+    async fn doubtful_footing(&self, line: usize) -> Footing {
         if self.work.is_homeless() {
             // no beat will be sent again
             self.lines[line].view.set_failing(true);

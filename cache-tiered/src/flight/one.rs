@@ -6,6 +6,7 @@ use cache_core::{Entry, Error, ErrorKind, Tick};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::key::Key;
 use crate::answer::Served;
 use crate::coherence::FlightId;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -47,6 +48,8 @@ pub(crate) enum Stage {
 /// What a flight shares with its callers.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    pub(super) key: Key,
+    /// No other flight of the key has it.
     pub(crate) id: FlightId,
     pub(crate) epoch: u64,
     pub(crate) begun: Tick,
@@ -64,6 +67,8 @@ pub(crate) struct Flight {
     /// What the far store held for the key, past its time.
     fallback: OnceLock<Arc<Entry>>,
     stage: Mutex<Stage>,
+    /// Whether it has ended; set under the stage's lock, or with nobody there to see the stage.
+    over: AtomicBool,
     /// Rung when the stage changed. Callers wake in the order in which they came: a simulation replays it.
     pub(super) moved: Notify,
     /// Rung when the key changed or its lease was filled elsewhere.
@@ -106,8 +111,9 @@ impl Crew {
 
 impl Flight {
     /// A flight of one caller that begins to read.
-    pub(super) fn new(id: FlightId, epoch: u64, begun: Tick, loads: bool) -> Self {
+    pub(super) fn new(id: FlightId, key: Key, epoch: u64, begun: Tick, loads: bool) -> Self {
         Self {
+            key,
             id,
             epoch,
             begun,
@@ -119,6 +125,7 @@ impl Flight {
             lasting: AtomicBool::new(false),
             fallback: OnceLock::new(),
             stage: Mutex::new(Stage::Reading),
+            over: AtomicBool::new(false),
             moved: Notify::new(),
             wake: Notify::new(),
             runner: OnceLock::new(),
@@ -134,6 +141,9 @@ impl Flight {
         let mut stage = self.stage();
         let moves = may(&stage);
         if moves {
+            if matches!(next, Stage::Ended(_)) {
+                self.over.store(true, Ordering::Release);
+            }
             *stage = next;
             drop(stage);
             self.moved.notify_waiters();
@@ -148,6 +158,17 @@ impl Flight {
     /// Ends the flight; the first end counts.
     pub(crate) fn end(&self, outcome: Outcome) {
         self.close(outcome);
+    }
+
+    /// Whether its leader is its only caller. Of a flight that has left the table: for good.
+    pub(super) fn is_lone(&self) -> bool {
+        // joined and left under the lock under which it left the table
+        self.callers.load(Ordering::Relaxed) == 1
+    }
+
+    /// Ends a flight that only its leader knows: nobody reads its stage or waits for it.
+    pub(super) fn close_unseen(&self) {
+        self.over.store(true, Ordering::Release);
     }
 
     /// As [`end`](Self::end); whether it was the last open flight of its crew.
@@ -200,7 +221,7 @@ impl Flight {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        matches!(*self.stage(), Stage::Ended(_))
+        self.over.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_task(&self, task: AbortHandle) {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Flight, Flights, Outcome, Stage};
+use super::key::Hashed;
+use super::shard::Shard;
+use super::{Flight, Outcome, Stage};
 use crate::coherence::Joining;
 use crate::sync::atomic::Ordering;
 
@@ -17,6 +19,20 @@ pub(crate) struct Lead {
 impl Lead {
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         &self.seat.flight
+    }
+
+    /// Ends a flight that has left the table, as every one has that settled.
+    ///
+    /// Nobody joins it any more. If nobody did, nobody waits for its end.
+    pub(crate) fn end_apart(mut self, outcome: Outcome) -> Outcome {
+        self.driven = true;
+        let flight = &self.seat.flight;
+        if flight.is_lone() {
+            flight.close_unseen();
+        } else {
+            flight.end(outcome.clone());
+        }
+        outcome
     }
 
     /// Ends the flight.
@@ -34,8 +50,8 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.driven {
-            let flight = &self.seat.flight;
-            self.seat.flights.settle(&self.seat.key, flight, flight.epoch, None, |_| {});
+            let Seat { shard, flight, .. } = &self.seat;
+            shard.lock().settle(&flight.key as &dyn Hashed, flight.id, flight.epoch, None);
             flight.end(Outcome::Abandoned);
         }
     }
@@ -44,8 +60,8 @@ impl Drop for Lead {
 /// A caller's hold on a flight. When the last one is dropped before the flight ended, the flight is cancelled.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    pub(super) flights: Arc<Flights>,
-    pub(super) key: Arc<str>,
+    /// Where the flight's key has its slot.
+    pub(super) shard: Arc<Shard>,
     pub(crate) flight: Arc<Flight>,
     /// Whether a newer value may have been told to others since the flight began.
     pub(super) contested: bool,
@@ -97,13 +113,13 @@ impl Drop for Seat {
             return;
         }
         // under the lock, so that nobody joins between the count and the unlinking
-        let mut shard = self.flights.shard(&self.key);
+        let mut slots = self.shard.lock();
         let last = self.flight.callers.fetch_sub(1, Ordering::Relaxed) == 1;
         if !last || self.flight.is_over() || self.flight.lasting.load(Ordering::Relaxed) {
             return;
         }
-        shard.settle(&*self.key, self.flight.id, self.flight.epoch, None);
-        drop(shard);
+        slots.settle(&self.flight.key as &dyn Hashed, self.flight.id, self.flight.epoch, None);
+        drop(slots);
         self.flight.abandon();
     }
 }

@@ -180,7 +180,11 @@ impl Policy {
 
     /// `ttl`, shortened at random.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
-        ttl.mul_f64(1.0 - self.jitter * fastrand::f64()).max(Duration::from_millis(1))
+        let share = 1.0 - self.jitter * fastrand::f64();
+        // every entry that is read passes here, and exact arithmetic on durations takes its time; a float is exact enough
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is out of range is cut")]
+        let nanos = (ttl.as_secs_f64() * 1e9 * share) as u64;
+        Duration::from_nanos(nanos).clamp(Duration::from_millis(1), ttl.max(Duration::from_millis(1)))
     }
 
     /// How long past its ttl a value is kept as a fallback.

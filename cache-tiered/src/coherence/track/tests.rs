@@ -211,3 +211,31 @@ fn tags_beyond_a_gap_are_not_forgotten() {
     assert_eq!(track.judge(10, &[100]), Judged::Invalid);
     assert_eq!(track.judge(10, &[100 + past - 1]), Judged::Invalid);
 }
+
+#[test]
+fn what_has_no_tags_stands_from_where_it_is_judged_to() {
+    let agree = |track: &Track| {
+        for s0 in 0..30 {
+            let stands = s0 >= track.stands_from();
+            assert_eq!(stands, track.judge(s0, &[]) == Judged::Valid, "s0 {s0} of {track:?}");
+        }
+    };
+    agree(&Track::local());
+    agree(&Track::new(D));
+    let mut track = started(10);
+    agree(&track);
+    track.bump(11, 7);
+    agree(&track);
+    track.learn(track.epoch(), &[7], &Generations { floor: 3, bumps: vec![4] });
+    agree(&track);
+    track.learn(track.epoch(), &[envelope::ALL], &Generations { floor: 5, bumps: vec![6] });
+    agree(&track);
+    track.bump(14, envelope::ALL);
+    agree(&track);
+    track.suspect_all();
+    agree(&track);
+    track.bump(0, 7);
+    agree(&track);
+    track.learn(track.epoch(), &[envelope::ALL], &Generations { floor: 20, bumps: vec![6] });
+    agree(&track);
+}

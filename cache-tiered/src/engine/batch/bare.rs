@@ -8,7 +8,6 @@ use cache_core::{Entry, Found, Frame, Header, Result, Stamp, Tags, Tick};
 
 use super::{Results, join_all};
 use crate::answer::{Served, Tier};
-use crate::coherence::Judged;
 use crate::engine::trust::Footing;
 use crate::engine::{Engine, Far};
 use crate::space::Space;
@@ -156,37 +155,45 @@ impl Engine {
         join_all(reads).await.into_iter().flatten().collect()
     }
 
-    /// As [`read_names`](Self::read_names), for one key of an open cache, whose near form is `near`.
-    ///
-    /// Reads of a key do not join each other: what a flight costs is more than what a store takes for a read that shares
-    /// its request with others.
-    pub(crate) async fn read_name<T: Take>(&self, near: &str, take: &T) -> Result<Option<T::Out>> {
-        let Some(far) = &self.far else { return Ok(None) };
+    /// As [`read_name`](Self::read_name), for the key whose near form is `near`.
+    pub(crate) async fn read_one<T: Take>(&self, near: &str, take: &T) -> Result<Option<T::Out>> {
         self.open()?;
         let mut name = String::with_capacity(near.len() + 64);
         let line = self.names.append_far(near, &mut name)?;
-        if self.footing(line).await == Footing::CutOff {
-            return Err(self.unreachable());
+        self.read_name(line, name, take).await
+    }
+
+    /// As [`read_names`](Self::read_names), for one key of an open cache, that stands under `name` on `line`.
+    ///
+    /// Reads of a key do not join each other: what a flight costs is more than what a store takes for a read that shares
+    /// its request with others.
+    pub(crate) async fn read_name<T: Take>(&self, line: usize, name: String, take: &T) -> Result<Option<T::Out>> {
+        let Some(far) = &self.far else { return Ok(None) };
+        let mut sent = self.clock.now();
+        if sent >= self.trust_until(line) {
+            if self.footing(line).await == Footing::CutOff {
+                return Err(self.unreachable());
+            }
+            sent = self.clock.now();
         }
-        let sent = self.clock.now();
         let Some(mut frame) = far.read(&self.clock, &self.counters, far.store().get(&name)).await? else {
             return Ok(None);
         };
         let past = self.time.surely_past(&self.clock, sent);
-        let stands = |header: &Header| self.track(0).judge(header.s0, &[]) == Judged::Valid;
+        let stands = |header: &Header| header.s0 >= self.lines[0].view.stands_from();
         let plain = far.packing().plain(&name, &frame);
         let plain = plain.filter(|(header, _)| !self.floors.any() && header.soft_exp > past && stands(header));
         let read = plain.and_then(|(header, at)| Some((take.plain(header, &mut frame, at)?, header.stamp)));
         let read = match read {
             Some(read) => Some(read),
             None => {
-                let entry = self.take_closer(line, &name, frame, sent, take.space()).await?;
+                let entry = Box::pin(self.take_closer(line, &name, frame, sent, take.space())).await?;
                 entry.map(|entry| (take.entry(Arc::clone(&entry)), entry.header().stamp))
             }
         };
         Ok(read.map(|(out, stamp)| {
             if !self.flights.is_empty() {
-                self.flights.contest([(near, stamp)]);
+                self.flights.contest(self.names.near_of(line, &name).map(|near| (near, stamp)));
             }
             out
         }))
@@ -233,19 +240,14 @@ impl Engine {
         let past = self.time.surely_past(&self.clock, sent);
         // what no floor is raised for needs no near form
         let closer = self.floors.any();
-        let track = self.track(0);
-        // without tags, what stands for one stands for all whose load began later
-        let mut stands_from = u64::MAX;
+        let stands_from = self.lines[0].view.stands_from();
         for (place, ((index, name), frame)) in keys.iter().zip(frames).enumerate() {
             let mut read = None;
             if let Some(mut frame) = frame {
-                let plain = far.packing().plain(name, &frame).filter(|(header, _)| {
-                    let stands = header.s0 >= stands_from || track.judge(header.s0, &[]) == Judged::Valid;
-                    if stands {
-                        stands_from = stands_from.min(header.s0);
-                    }
-                    !closer && stands && header.soft_exp > past
-                });
+                let plain = far
+                    .packing()
+                    .plain(name, &frame)
+                    .filter(|(header, _)| !closer && header.s0 >= stands_from && header.soft_exp > past);
                 read = plain.and_then(|(header, at)| Some((take.plain(header, &mut frame, at)?, header.stamp)));
                 if read.is_none() {
                     odd.push((place, frame));

@@ -237,8 +237,9 @@ impl<'a> Batch<'a> {
 
     /// Looks near, and takes a place in a flight for every key that is not there.
     async fn board(&mut self) -> (Vec<Led>, Vec<Joined>) {
-        let (mut leads, mut joins) = (Vec::new(), Vec::new());
+        let (mut leads, mut joins) = (Vec::with_capacity(self.keys.len()), Vec::new());
         let mut footings: Vec<(usize, Footing)> = Vec::new();
+        let mut now = self.engine.clock.now();
         for (index, key) in self.keys.iter().enumerate() {
             if self.results[index].is_some() {
                 continue;
@@ -274,6 +275,8 @@ impl<'a> Batch<'a> {
                 None => {
                     let footing = self.footing(at.line).await;
                     footings.push((at.line, footing));
+                    // it may have been waited for
+                    now = self.engine.clock.now();
                     footing
                 }
             };
@@ -287,7 +290,7 @@ impl<'a> Batch<'a> {
                     continue;
                 }
             }
-            match self.engine.board(&at, self.loader.is_some(), self.since) {
+            match self.engine.board_at(now, &at, self.loader.is_some(), self.since) {
                 Boarding::Joined(seat) => {
                     self.engine.counters.count(Metric::Joined);
                     joins.push(Joined { index, at, seat });

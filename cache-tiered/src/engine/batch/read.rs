@@ -22,6 +22,8 @@ pub(super) struct Missing {
     pub(super) leased: Vec<(Led, Duration)>,
     /// The far store could not tell.
     pub(super) cut_off: Vec<(Led, Duration)>,
+    /// When the far store had answered, or before.
+    answered: Tick,
 }
 
 impl Batch<'_> {
@@ -64,13 +66,17 @@ impl Batch<'_> {
                 }
             },
         };
+        missing.answered = self.engine.clock.now();
         for (leads, (sent, frames)) in lines.into_iter().zip(answers) {
             match frames {
                 Ok(frames) => {
                     let mut frames = frames.into_iter();
                     for led in leads {
                         tokio::task::consume_budget().await;
-                        self.found(led, frames.next().flatten(), sent, &mut missing).await;
+                        if let Some((led, frame)) = self.found_at_once(led, frames.next().flatten(), sent, &mut missing)
+                        {
+                            self.found(led, frame, sent, &mut missing).await;
+                        }
                     }
                 }
                 Err(error) => {
@@ -100,9 +106,33 @@ impl Batch<'_> {
         (sent, frames)
     }
 
-    async fn found(&mut self, led: Led, frame: Option<Bytes>, sent: Tick, missing: &mut Missing) {
+    /// Ends a flight that found nothing, or what can be judged at once, as most do; what it is else is returned.
+    fn found_at_once(
+        &mut self,
+        led: Led,
+        frame: Option<Bytes>,
+        sent: Tick,
+        missing: &mut Missing,
+    ) -> Option<(Led, Bytes)> {
+        let Some(mut frame) = frame else {
+            self.ended(led, Ok(None), missing);
+            return None;
+        };
+        if led.suspect.is_some() {
+            return Some((led, frame));
+        }
+        match self.engine.take_at_once(&led.at, &mut frame, sent, self.space) {
+            Some(entry) => {
+                self.ended(led, Ok(Some((entry, Tier::Far))), missing);
+                None
+            }
+            None => Some((led, frame)),
+        }
+    }
+
+    /// Ends a flight that found `frame`, after a closer look.
+    async fn found(&mut self, led: Led, mut frame: Bytes, sent: Tick, missing: &mut Missing) {
         let engine = self.engine;
-        let Some(frame) = frame else { return self.ended(led, Ok(None), missing) };
         // the near entry that the far store still holds is decoded already
         if let Some(suspect) = &led.suspect
             && let Ok(header) = Header::parse(&frame)
@@ -119,7 +149,7 @@ impl Batch<'_> {
                 Err(error) => return self.ended(led, Err(error), missing),
             }
         }
-        if let Some(entry) = engine.take_at_once(&led.at, &frame, sent, self.space) {
+        if let Some(entry) = engine.take_at_once(&led.at, &mut frame, sent, self.space) {
             return self.ended(led, Ok(Some((entry, Tier::Far))), missing);
         }
         let found = Found { frame, left: None };
@@ -142,7 +172,7 @@ impl Batch<'_> {
             Err(error) if loads && error.kind() != ErrorKind::Invalid => missing.cut_off.push((led, Duration::ZERO)),
             read => {
                 let Led { index, at, lead, .. } = led;
-                self.results[index] = self.engine.end_read(&at, lead, self.space, read).into_result();
+                self.results[index] = self.engine.end_read(missing.answered, &at, lead, self.space, read).into_result();
             }
         }
     }

@@ -71,7 +71,7 @@ impl Engine {
         let mut since = None;
         if wish != Consistency::Local {
             since = Some(self.clock.now());
-            match self.get_as(near_key, space, wish).await {
+            match self.get_as(&near_key.into(), space, wish).await {
                 Ok(Some(served)) => return Ok(served),
                 Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
                 // a far store that can't tell: the origin can
@@ -190,7 +190,8 @@ impl Engine {
                 // the flight's task asks again, beside the caller's fallback
                 None => {}
                 Some(Ok(ReadToLoad::Found(entry, tier))) => {
-                    let outcome = self.end_read(at, lead, space, Ok(Some((Arc::clone(&entry), tier))));
+                    let outcome =
+                        self.end_read(self.clock.now(), at, lead, space, Ok(Some((Arc::clone(&entry), tier))));
                     if self.due(&at.near, &entry, space, true) {
                         self.refresh(&at.near, entry, space, loader);
                     }
@@ -198,7 +199,7 @@ impl Engine {
                 }
                 Some(Ok(ReadToLoad::Missed(left))) => rest = left,
                 Some(Err(error)) if error.kind() == ErrorKind::Invalid => {
-                    return self.end_read(at, lead, space, Err(error));
+                    return self.end_read(self.clock.now(), at, lead, space, Err(error));
                 }
                 Some(Err(_)) => far_works = false,
             }
