@@ -154,6 +154,11 @@ impl Entry {
         self.epoch.store(epoch, Ordering::Release);
     }
 
+    #[inline]
+    pub(crate) fn remembered(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.decoded.get()
+    }
+
     /// The decoded value, if it was decoded as a `V`.
     #[must_use]
     #[inline]

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::Entry;
+use crate::{Entry, Glance, Parted};
 
 /// A bounded store of entries inside the process: a lookup is a function call.
 ///
@@ -15,10 +15,22 @@ use crate::Entry;
 /// * `get` after `put` returns that very entry until it is replaced, removed, cleared or evicted.
 /// * `put` replaces; `remove` returns what was there.
 /// * After `remove` or `clear` returned, no `get` that begins later sees the removed entry.
+/// * `get_parted` and `glance` see what `get` of the joined key sees.
 /// * `weight` stays within the budget once `settle` has run; an entry heavier than the whole budget is not kept.
 pub trait LocalStore: Debug + Send + Sync + 'static {
     /// The entry under `key`.
     fn get(&self, key: &str) -> Option<Arc<Entry>>;
+
+    /// As [`get`](Self::get), for a key in two parts. By default the parts are joined.
+    fn get_parted(&self, key: &Parted<'_>) -> Option<Arc<Entry>> {
+        key.joined(|key| self.get(key))
+    }
+
+    /// As [`get_parted`](Self::get_parted), for a caller that may do without the entry: what near hits call. By default
+    /// the whole entry.
+    fn glance(&self, key: &Parted<'_>) -> Option<Glance> {
+        self.get_parted(key).map(Glance::Whole)
+    }
 
     /// Stores `entry` under `key`. May evict; may refuse an entry that is heavier than the budget.
     fn put(&self, key: &str, entry: Arc<Entry>);

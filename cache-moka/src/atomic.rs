@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_core::{Atomic, Entry, Error, ErrorKind, Result, check_key, check_ttl};
+use cache_core::{Atomic, Entry, Error, ErrorKind, Parted, Result, check_key, check_ttl};
 
 use crate::Moka;
 use crate::store::Alone;
@@ -14,7 +14,7 @@ impl Alone<'_> {
     /// The live entry under `key`. Nobody replaces it while this is held; that it may be evicted looks as if it had
     /// been before.
     fn held(&self, key: &str) -> Option<Arc<Entry>> {
-        self.store.held(key).filter(|entry| self.store.is_live(entry))
+        self.store.held(&Parted::cut(key)).filter(|entry| self.store.is_live(entry))
     }
 
     fn holds(&self, key: &str, expected: &Bytes) -> bool {

@@ -20,6 +20,7 @@
 
 mod atomic;
 mod builder;
+mod held;
 mod service;
 mod store;
 mod stripes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_core::{Atomic, CacheService, Entry, LocalStore, Result, Sweep, check_key, check_ttl, check_value};
+use cache_core::{Atomic, CacheService, Entry, LocalStore, Parted, Result, Sweep, check_key, check_ttl, check_value};
 
 use crate::Moka;
 
@@ -18,7 +18,7 @@ impl Moka {
         }
         let alone = self.alone(key);
         // a `set` may have come in between, and its entry must stay
-        if self.held(key).is_some_and(|now| Arc::ptr_eq(&now, &entry)) {
+        if self.held(&Parted::cut(key)).is_some_and(|now| Arc::ptr_eq(&now, &entry)) {
             alone.remove(key);
         }
         None

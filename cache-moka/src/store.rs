@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
-use cache_core::{Clock, Entry, LocalStore, MAX_KEY};
-use foldhash::quality::RandomState;
+use cache_core::{Clock, Entry, Glance, LocalStore, MAX_KEY, Parted};
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 
 use crate::Builder;
+use crate::held::{self, Gone, Held};
 use crate::stripes::Stripes;
 use crate::text::{Asked, Text};
 
@@ -42,7 +43,7 @@ const SLACK: u64 = 64;
 /// ```
 #[derive(Clone)]
 pub struct Moka {
-    pub(crate) cache: Cache<Text, Arc<Entry>, RandomState>,
+    pub(crate) cache: Cache<Text, Held, RandomState>,
     pub(crate) clock: Clock,
     pub(crate) max_value: usize,
     budget: u64,
@@ -74,8 +75,9 @@ impl Moka {
         let Builder { bytes, max_value, clock } = builder;
         let cache = Cache::builder()
             .max_capacity(bytes)
-            .weigher(|key: &Text, entry: &Arc<Entry>| {
-                u32::try_from(entry.weight(key.as_str().len())).unwrap_or(u32::MAX)
+            .weigher(|key: &Text, held: &Held| {
+                let weight = held.entry().map_or(0, |entry| entry.weight(key.as_str().len()));
+                u32::try_from(weight).unwrap_or(u32::MAX)
             })
             .build_with_hasher(RandomState::default());
         let fits = usize::try_from(heaviest(bytes)).unwrap_or(usize::MAX).saturating_sub(MAX_KEY + Entry::BOOKKEEPING);
@@ -85,8 +87,13 @@ impl Moka {
 
     /// What moka holds under `key`.
     #[inline]
-    pub(crate) fn held(&self, key: &str) -> Option<Arc<Entry>> {
-        self.cache.get(&Asked(key))
+    pub(crate) fn held(&self, key: &Parted<'_>) -> Option<Arc<Entry>> {
+        self.cache.get(&Asked(key)).and_then(Held::into_entry)
+    }
+
+    /// What moka holds, in no particular order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Arc<Text>, Arc<Entry>)> {
+        self.cache.iter().filter_map(|(key, held)| Some((key, held.into_entry()?)))
     }
 
     /// Makes the caller the only writer of `key`.
@@ -96,8 +103,8 @@ impl Moka {
 
     /// The entry under `key`, once no writer is at work on it.
     #[cold]
-    fn look_again(&self, key: &str) -> Option<Arc<Entry>> {
-        let _alone = self.alone(key);
+    fn look_again(&self, key: &Parted<'_>) -> Option<Arc<Entry>> {
+        let _alone = key.joined(|key| self.alone(key));
         // `contains_key` first: a second `get` would count the key as asked for twice
         if self.cache.contains_key(&Asked(key)) { self.held(key) } else { None }
     }
@@ -126,19 +133,20 @@ pub(crate) struct Alone<'a> {
 impl Alone<'_> {
     pub(crate) fn put(&self, key: &str, entry: Arc<Entry>) {
         let Moka { cache, max_value, budget, .. } = self.store;
+        let at = Parted::cut(key);
         let weight = entry.weight(key.len());
         // moka would show an entry that is too heavy until its next housekeeping
         let keep = weight <= heaviest(*budget) && entry.payload().len() <= *max_value;
-        if !keep || self.store.held(key).is_some_and(|held| held.weight(key.len()) != weight) {
-            cache.invalidate(&Asked(key));
+        if !keep || self.store.held(&at).is_some_and(|held| held.weight(key.len()) != weight) {
+            cache.invalidate(&Asked(&at));
         }
         if keep {
-            cache.insert(key.into(), entry);
+            cache.insert(key.into(), entry.into());
         }
     }
 
     pub(crate) fn remove(&self, key: &str) -> Option<Arc<Entry>> {
-        self.store.cache.remove(&Asked(key))
+        self.store.cache.remove(&Asked(&Parted::cut(key))).and_then(Held::into_entry)
     }
 }
 
@@ -150,7 +158,21 @@ pub(crate) fn heaviest(budget: u64) -> u64 {
 impl LocalStore for Moka {
     #[inline]
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.get_parted(&Parted::cut(key))
+    }
+
+    #[inline]
+    fn get_parted(&self, key: &Parted<'_>) -> Option<Arc<Entry>> {
         self.held(key).or_else(|| self.look_again(key))
+    }
+
+    #[inline]
+    fn glance(&self, key: &Parted<'_>) -> Option<Glance> {
+        match held::glance(|| self.cache.get(&Asked(key))) {
+            Ok(Some(glance)) => Some(glance),
+            Ok(None) => self.look_again(key).map(Glance::Whole),
+            Err(Gone) => self.get_parted(key).map(Glance::Whole),
+        }
     }
 
     fn put(&self, key: &str, entry: Arc<Entry>) {
@@ -166,7 +188,7 @@ impl LocalStore for Moka {
     fn clear(&self) {
         // not `invalidate_all`: it compares times that an entry shares with its successor, so a `get` during a `put`
         // may see the cleared entry again
-        for (key, _) in &self.cache {
+        for (key, _) in self.all() {
             self.alone(key.as_str()).remove(key.as_str());
         }
     }
@@ -188,7 +210,7 @@ impl LocalStore for Moka {
     }
 
     fn each(&self, visit: &mut dyn FnMut(&str, &Arc<Entry>) -> bool) {
-        for (key, entry) in &self.cache {
+        for (key, entry) in self.all() {
             if !visit(key.as_str(), &entry) {
                 return;
             }

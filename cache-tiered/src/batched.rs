@@ -130,7 +130,7 @@ where
     /// As [`Cache::find_or_load`].
     pub async fn find_or_load(&self, key: &Q) -> Result<Option<Arc<V>>> {
         let mut due = None;
-        match self.gathered.probe(key.borrow(), |text| self.gathered.near(text, Some(&mut due)))? {
+        match self.gathered.probe(key.borrow(), |key| self.gathered.near(key, Some(&mut due)))? {
             Probed::Hit(value) => {
                 if let Some(due) = due {
                     self.refresh(due, key);
@@ -147,7 +147,7 @@ where
     /// As [`Cache::load_with`].
     pub async fn lookup_or_load(&self, key: &Q) -> Result<Answer<V>> {
         let mut due = None;
-        match self.gathered.probe(key.borrow(), |text| self.gathered.near_answer(text, Some(&mut due)))? {
+        match self.gathered.probe(key.borrow(), |key| self.gathered.near_answer(key, Some(&mut due)))? {
             Probed::Hit(answer) => {
                 if let Some(due) = due {
                     self.refresh(due, key);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cache_core::codec::Codec;
 use cache_core::envelope::flag;
 use cache_core::observe::Metric;
-use cache_core::{Entry, Error, ErrorKind, Result, Tags};
+use cache_core::{Entry, Error, ErrorKind, Head, Part, Parted, Result, Tags};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
 use crate::consistency::Consistency;
@@ -44,7 +44,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 pub struct Cache<V, K: ?Sized = str> {
     pub(crate) tiered: Tiered,
-    pub(crate) prefix: Arc<str>,
+    pub(crate) head: Head,
     pub(crate) reader: Arc<Reader<V>>,
     pub(crate) space: Arc<Space>,
     pub(crate) consistency: Consistency,
@@ -64,19 +64,19 @@ where
         policy: Policy,
         max_batch: usize,
         origin: Option<Arc<Gate>>,
-    ) -> Self {
-        let prefix = tiered.engine().names.near_prefix(space).into();
+    ) -> Result<Self> {
+        let head = Head::new(tiered.engine().names.near_prefix(space))?;
         let reader = Arc::new(Reader { codec: Box::new(codec), id });
         let accepts = Arc::clone(&reader);
         let accepts = Box::new(move |entry: &Entry| accepts.read(entry).is_some());
-        Self {
+        Ok(Self {
             tiered,
-            prefix,
+            head,
             reader,
             space: Arc::new(Space { policy, max_batch, origin, gathered: false, accepts }),
             consistency: Consistency::Local,
             keys: PhantomData,
-        }
+        })
     }
 
     /// The tiers below.
@@ -103,10 +103,12 @@ where
     /// # Errors
     /// `Invalid` for a bad key; what the far store says if it had to be asked.
     pub async fn get(&self, key: &K) -> Result<Option<Arc<V>>> {
-        match self.probe_as(key, |text| self.near(text, None))? {
-            Probed::Hit(value) => Ok(value),
-            Probed::Miss(text) => self.finish_get(Box::pin(self.get_slow(text)).await),
-        }
+        // the match ends before the await: what a hit finds is no part of the future
+        let text = match self.probe_as(key, |key| self.near(key, None))? {
+            Probed::Hit(value) => return Ok(value),
+            Probed::Miss(text) => text,
+        };
+        self.finish_get(Box::pin(self.get_slow(text)).await)
     }
 
     /// As [`get`](Self::get), and tells tier, freshness, age and version. `None` is a miss; an answer without value is
@@ -115,7 +117,7 @@ where
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: &K) -> Result<Option<Answer<V>>> {
-        match self.probe_as(key, |text| self.near_answer(text, None))? {
+        match self.probe_as(key, |key| self.near_answer(key, None))? {
             Probed::Hit(answer) => Ok(Some(answer)),
             Probed::Miss(text) => {
                 let found = Box::pin(self.get_slow(text)).await;
@@ -141,22 +143,20 @@ where
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let mut due = None;
-        let value = match self.probe(key, |text| self.near(text, Some(&mut due)))? {
-            Probed::Hit(value) => {
-                if let Some(due) = due {
-                    self.refresh(due, self.erase(async move || loader().await.map(Loaded::value)));
+        let text = {
+            let mut due = None;
+            match self.probe(key, |key| self.near(key, Some(&mut due)))? {
+                Probed::Hit(value) => {
+                    if let Some(due) = due {
+                        self.refresh(due, self.erase(async move || loader().await.map(Loaded::value)));
+                    }
+                    return value.ok_or_else(nothing);
                 }
-                value
-            }
-            Probed::Miss(text) => {
-                let loader = self.erase(async move || loader().await.map(Loaded::value));
-                Box::pin(self.load_slow(text, loader)).await?.value
+                Probed::Miss(text) => text,
             }
         };
-        value.ok_or_else(|| {
-            Error::new(ErrorKind::Loader, "the key is remembered as having nothing; use find_or_load where that may be")
-        })
+        let loader = self.erase(async move || loader().await.map(Loaded::value));
+        Box::pin(self.load_slow(text, loader)).await?.value.ok_or_else(nothing)
     }
 
     /// As [`get_or_load`](Self::get_or_load) for values that may not exist: a loader's `None` is remembered for the
@@ -170,19 +170,20 @@ where
         Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let mut due = None;
-        match self.probe(key, |text| self.near(text, Some(&mut due)))? {
-            Probed::Hit(value) => {
-                if let Some(due) = due {
-                    self.refresh(due, self.erase(async move || loader().await.map(Loaded::from)));
+        let text = {
+            let mut due = None;
+            match self.probe(key, |key| self.near(key, Some(&mut due)))? {
+                Probed::Hit(value) => {
+                    if let Some(due) = due {
+                        self.refresh(due, self.erase(async move || loader().await.map(Loaded::from)));
+                    }
+                    return Ok(value);
                 }
-                Ok(value)
+                Probed::Miss(text) => text,
             }
-            Probed::Miss(text) => {
-                let loader = self.erase(async move || loader().await.map(Loaded::from));
-                Ok(Box::pin(self.load_slow(text, loader)).await?.value)
-            }
-        }
+        };
+        let loader = self.erase(async move || loader().await.map(Loaded::from));
+        Ok(Box::pin(self.load_slow(text, loader)).await?.value)
     }
 
     /// As [`find_or_load`](Self::find_or_load) with a loader that decides about ttl, tags and storing, and an answer
@@ -197,7 +198,7 @@ where
         E: Into<BoxError>,
     {
         let mut due = None;
-        match self.probe(key, |text| self.near_answer(text, Some(&mut due)))? {
+        match self.probe(key, |key| self.near_answer(key, Some(&mut due)))? {
             Probed::Hit(answer) => {
                 if let Some(due) = due {
                     self.refresh(due, self.erase(loader));
@@ -215,14 +216,12 @@ where
 
     pub(crate) fn text(&self, key: &K) -> Result<String> {
         let mut text = KeyText::new();
-        text.push(&self.prefix);
-        key.write(&mut text);
-        text.as_str().map(str::to_owned)
+        Ok(text.behind(&self.head, key)?.joined(str::to_owned))
     }
 
     /// The near hit. Synchronous, so that the key's text on the stack never becomes part of a future.
     #[inline]
-    pub(crate) fn probe<T>(&self, key: &K, near: impl FnOnce(&str) -> Option<T>) -> Result<Probed<T>> {
+    pub(crate) fn probe<T>(&self, key: &K, near: impl FnOnce(&Parted<'_>) -> Option<T>) -> Result<Probed<T>> {
         self.probe_as(key, near)
     }
 
@@ -231,25 +230,40 @@ where
     pub(crate) fn probe_as<T, S: for<'a> From<&'a str>>(
         &self,
         key: &K,
-        near: impl FnOnce(&str) -> Option<T>,
+        near: impl FnOnce(&Parted<'_>) -> Option<T>,
     ) -> Result<Probed<T, S>> {
         let mut text = KeyText::new();
-        text.push(&self.prefix);
-        key.write(&mut text);
-        let text = text.as_str()?;
-        Ok(near(text).map_or_else(|| Probed::Miss(text.into()), Probed::Hit))
+        let key = text.behind(&self.head, key)?;
+        Ok(near(&key).map_or_else(|| Probed::Miss(key.joined(|text| text.into())), Probed::Hit))
     }
 
     /// The value near, or `Some(None)` for a remembered "there is nothing".
     #[inline]
-    pub(crate) fn near(&self, text: &str, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
+    pub(crate) fn near(&self, key: &Parted<'_>, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
         if self.consistency != Consistency::Local {
             return None;
         }
         let engine = self.engine();
-        let (entry, freshness) = match engine.look(text) {
+        // a monitor sees entries
+        if engine.monitor.is_none() {
+            return match engine.glance(key, |part| self.reader.take(part)) {
+                Ok(value) => {
+                    engine.counters.count(Metric::NearHit);
+                    Some(value)
+                }
+                Err(look) => self.near_entry(key, look, due),
+            };
+        }
+        self.near_entry(key, engine.look(key), due)
+    }
+
+    /// As [`near`](Self::near), for a hit that is not plain, or is not known to be.
+    #[inline(never)]
+    fn near_entry(&self, key: &Parted<'_>, look: Look, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
+        let engine = self.engine();
+        let (entry, freshness) = match look {
             Look::Plain(Probe::Hit(entry, freshness)) => (entry, freshness),
-            Look::Due(entry) => return self.near_due(text, &entry, due),
+            Look::Due(entry) => return self.near_due(key, &entry, due),
             Look::Plain(Probe::Suspect(_) | Probe::Miss) => return None,
         };
         let value = match entry.decoded::<V>() {
@@ -260,38 +274,40 @@ where
         if freshness != Freshness::WithinBound {
             engine.counters.count(Metric::StaleServed);
         } else if let Some(monitor) = &engine.monitor {
-            monitor.see(text, &entry);
+            key.joined(|text| monitor.see(text, &entry));
         }
         Some(value)
     }
 
     /// A hit on an entry about which something may have to be done. `due` is given by callers that have a loader.
     #[cold]
-    fn near_due(&self, text: &str, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
+    fn near_due(&self, key: &Parted<'_>, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) -> Option<Option<Arc<V>>> {
         let value = self.reader.read(entry)?;
-        self.note_due(text, entry, due);
+        self.note_due(key, entry, due);
         self.engine().counters.count(Metric::NearHit);
         Some(value)
     }
 
-    fn note_due(&self, text: &str, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) {
-        if self.engine().due(text, entry, &self.space, due.is_some())
-            && let Some(due) = due
-        {
-            *due = Some(Due { text: text.to_owned(), entry: Arc::clone(entry) });
-        }
+    fn note_due(&self, key: &Parted<'_>, entry: &Arc<Entry>, due: Option<&mut Option<Due>>) {
+        key.joined(|text| {
+            if self.engine().due(text, entry, &self.space, due.is_some())
+                && let Some(due) = due
+            {
+                *due = Some(Due { text: text.to_owned(), entry: Arc::clone(entry) });
+            }
+        });
     }
 
     /// As [`near`](Self::near), with all that is known about the value.
-    pub(crate) fn near_answer(&self, text: &str, due: Option<&mut Option<Due>>) -> Option<Answer<V>> {
+    pub(crate) fn near_answer(&self, key: &Parted<'_>, due: Option<&mut Option<Due>>) -> Option<Answer<V>> {
         if self.consistency != Consistency::Local {
             return None;
         }
-        let (entry, freshness) = match self.engine().look(text) {
+        let (entry, freshness) = match self.engine().look(key) {
             Look::Plain(Probe::Hit(entry, freshness)) => (entry, freshness),
             Look::Due(entry) => {
                 self.reader.read(&entry)?;
-                self.note_due(text, &entry, due);
+                self.note_due(key, &entry, due);
                 (entry, Freshness::WithinBound)
             }
             Look::Plain(Probe::Suspect(_) | Probe::Miss) => return None,
@@ -400,6 +416,12 @@ where
     }
 }
 
+/// The error of a caller that can't be told "there is nothing".
+#[cold]
+fn nothing() -> Error {
+    Error::new(ErrorKind::Loader, "the key is remembered as having nothing; use find_or_load where that may be")
+}
+
 /// What the near store says of a key.
 pub(crate) enum Probed<T, S = String> {
     Hit(T),
@@ -440,6 +462,15 @@ impl<V: Send + Sync + 'static> Reader<V> {
         let value = Arc::new(value.ok()?);
         entry.remember(Arc::clone(&value) as _);
         Some(Some(value))
+    }
+
+    /// As [`read`](Self::read), of an entry's part; `None` for what has to be decoded too.
+    #[inline]
+    fn take(&self, part: Part) -> Option<Option<Arc<V>>> {
+        if part.codec != self.id {
+            return None;
+        }
+        part.value.map(Arc::downcast).transpose().ok()
     }
 
     pub(crate) fn encode(&self, loaded: Loaded<V>) -> Result<Produced> {
@@ -500,7 +531,7 @@ impl<V, K: ?Sized> Clone for Cache<V, K> {
     fn clone(&self) -> Self {
         Self {
             tiered: self.tiered.clone(),
-            prefix: Arc::clone(&self.prefix),
+            head: self.head.clone(),
             reader: Arc::clone(&self.reader),
             space: Arc::clone(&self.space),
             consistency: self.consistency,
@@ -512,7 +543,7 @@ impl<V, K: ?Sized> Clone for Cache<V, K> {
 impl<V, K: ?Sized> fmt::Debug for Cache<V, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("prefix", &self.tiered.engine().names.shared(&self.prefix))
+            .field("prefix", &self.tiered.engine().names.shared(self.head.as_str()))
             .field("policy", &self.space.policy)
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result};
+use cache_core::{Error, ErrorKind, Parted, Result};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
 use crate::cache::{BoxError, Cache, Due, Probed, Reader};
@@ -31,7 +31,7 @@ where
     ///
     /// Any number of keys: a far store is sent a few hundred at a time, each such request with a deadline of its own.
     pub async fn get_many(&self, keys: &[&K]) -> Vec<Result<Option<Arc<V>>>> {
-        let mut sorted = self.sort(keys, |text, _| self.near(text, None));
+        let mut sorted = self.sort(keys, |key, _| self.near(key, None));
         if !sorted.texts.is_empty() {
             let served = self.engine().get_many(&sorted.texts, &self.space, self.consistency).await;
             if self.space.policy.sliding.is_some() {
@@ -108,7 +108,7 @@ where
         E: Into<BoxError>,
         E2: Into<BoxError>,
     {
-        self.many(keys, self.erase_many(loader), |text, due| self.near_answer(text, Some(due)), |answer| answer).await
+        self.many(keys, self.erase_many(loader), |key, due| self.near_answer(key, Some(due)), |answer| answer).await
     }
 
     /// As [`get_many_or_load`](Self::get_many_or_load) with a loader whose type is erased.
@@ -116,14 +116,14 @@ where
     where
         Q: Borrow<K> + Clone + Send + Sync + 'static,
     {
-        self.many(keys, loader, |text, due| self.near(text, Some(due)), |answer| answer.value).await
+        self.many(keys, loader, |key, due| self.near(key, Some(due)), |answer| answer.value).await
     }
 
     async fn many<Q, T: Send>(
         &self,
         keys: &[Q],
         loader: KeysLoader<Q>,
-        near: impl Fn(&str, &mut Option<Due>) -> Option<T>,
+        near: impl Fn(&Parted<'_>, &mut Option<Due>) -> Option<T>,
         finish: impl Fn(Answer<V>) -> T,
     ) -> Vec<Result<T>>
     where
@@ -179,12 +179,16 @@ where
     }
 
     /// Answers what is near; what is not, and is a good key, is left with its text.
-    fn sort<Q: Borrow<K>, T>(&self, keys: &[Q], near: impl Fn(&str, &mut Option<Due>) -> Option<T>) -> Sorted<T> {
+    fn sort<Q: Borrow<K>, T>(
+        &self,
+        keys: &[Q],
+        near: impl Fn(&Parted<'_>, &mut Option<Due>) -> Option<T>,
+    ) -> Sorted<T> {
         let results = Vec::with_capacity(keys.len());
         let mut sorted = Sorted { results, texts: Vec::new(), places: Vec::new(), due: Vec::new() };
         for (place, key) in keys.iter().enumerate() {
             let mut due = None;
-            sorted.results.push(match self.probe_as(key.borrow(), |text| near(text, &mut due)) {
+            sorted.results.push(match self.probe_as(key.borrow(), |key| near(key, &mut due)) {
                 Ok(Probed::Hit(found)) => Some(Ok(found)),
                 Ok(Probed::Miss(text)) => {
                     sorted.texts.push(text);

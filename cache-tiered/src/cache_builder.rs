@@ -151,6 +151,6 @@ where
         });
         all_mistakes(&found)?;
         let id = schema | u32::from(codec.id());
-        Ok(Cache::new(tiered, &space, codec, id, policy, limits.max_batch, gate).with(consistency))
+        Ok(Cache::new(tiered, &space, codec, id, policy, limits.max_batch, gate)?.with(consistency))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use arrayvec::ArrayString;
-use cache_core::{Error, ErrorKind, MAX_KEY, Result};
+use cache_core::{Error, ErrorKind, Head, MAX_KEY, Parted, Result};
 
 /// Room for the longest key behind an engine's number. Whether a key fits is told by its far form.
 const ROOM: usize = MAX_KEY + 24;
@@ -48,6 +48,21 @@ impl KeyText {
     }
 }
 
+impl KeyText {
+    /// The key of `head` and `key`, whose text is written here unless it stands somewhere already.
+    #[inline]
+    pub(crate) fn behind<'a, K: CacheKey + ?Sized>(&'a mut self, head: &'a Head, key: &'a K) -> Result<Parted<'a>> {
+        let rest = match key.as_text() {
+            Some(rest) => rest,
+            None => {
+                key.write(self);
+                self.as_str()?
+            }
+        };
+        if rest.len() > ROOM - head.as_str().len() { Err(too_long()) } else { Ok(head.with(rest)) }
+    }
+}
+
 #[cold]
 fn too_long() -> Error {
     let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
@@ -81,6 +96,13 @@ pub trait CacheKey: Sync {
     /// Appends the key's text.
     fn write(&self, key: &mut KeyText);
 
+    /// The key's text, where it stands somewhere already: then nothing is written, and a near hit copies nothing. The
+    /// same as [`write`](Self::write) appends.
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        None
+    }
+
     /// Appends the key's text as one part of a compound key, without an unescaped `/`.
     fn write_part(&self, key: &mut KeyText) {
         self.write(key);
@@ -91,6 +113,11 @@ impl CacheKey for str {
     #[inline]
     fn write(&self, key: &mut KeyText) {
         key.push(self);
+    }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        Some(self)
     }
 
     fn write_part(&self, key: &mut KeyText) {
@@ -104,6 +131,11 @@ impl CacheKey for String {
         self.as_str().write(key);
     }
 
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        Some(self)
+    }
+
     fn write_part(&self, key: &mut KeyText) {
         key.push_escaped(self);
     }
@@ -113,6 +145,11 @@ impl<K: CacheKey + ?Sized> CacheKey for &K {
     #[inline]
     fn write(&self, key: &mut KeyText) {
         (**self).write(key);
+    }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        (**self).as_text()
     }
 
     fn write_part(&self, key: &mut KeyText) {

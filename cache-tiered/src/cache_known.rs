@@ -34,7 +34,7 @@ where
         E: Into<BoxError>,
     {
         let mut due = None;
-        match self.probe(key, |text| self.near_answer(text, Some(&mut due)))? {
+        match self.probe(key, |key| self.near_answer(key, Some(&mut due)))? {
             Probed::Hit(answer) => {
                 if let Some(due) = due {
                     self.refresh(due, self.erase_known(loader));

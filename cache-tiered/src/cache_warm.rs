@@ -122,7 +122,7 @@ where
         let mut held = Vec::new();
         if let Some(near) = &engine.near {
             near.each(&mut |key, entry| {
-                if key.starts_with(&*self.prefix) && engine.clock.now() < entry.deadline() {
+                if key.starts_with(self.head.as_str()) && engine.clock.now() < entry.deadline() {
                     held.push((key.to_owned(), entry.header().created));
                 }
                 true
@@ -131,8 +131,8 @@ where
         let heat = engine.monitor.as_ref().map(|monitor| monitor.heat()).unwrap_or_default();
         held.sort_by_cached_key(|(key, created)| Reverse((heat.get(key.as_str()).copied().unwrap_or(0), *created)));
         key_list::write(
-            &engine.names.shared(&self.prefix),
-            &self.prefix,
+            &engine.names.shared(self.head.as_str()),
+            self.head.as_str(),
             held.iter().take(most).map(|(key, _)| key.as_str()),
         )
     }
@@ -150,7 +150,7 @@ where
             let text = "an import fetches values from the far store into the near one; give the cache both";
             return Err(Error::new(ErrorKind::Config, text).with_operation("import"));
         }
-        let texts = key_list::read(&engine.names.shared(&self.prefix), &self.prefix, bytes)?;
+        let texts = key_list::read(&engine.names.shared(self.head.as_str()), self.head.as_str(), bytes)?;
         let texts: Vec<Arc<str>> = texts.into_iter().map(Arc::from).collect();
         let mut warmed = Warmed::default();
         self.fetch(&texts, &mut warmed).await;

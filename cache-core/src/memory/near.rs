@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ring::{Resident, Ring};
-use crate::{Entry, LocalStore, Tick};
+use crate::{Entry, Glance, LocalStore, Parted, Tick};
 
 impl Resident for Arc<Entry> {}
 
@@ -44,6 +44,12 @@ impl LocalMemory {
 impl LocalStore for LocalMemory {
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.ring().get(key).map(|entry| Arc::clone(entry))
+    }
+
+    fn glance(&self, key: &Parted<'_>) -> Option<Glance> {
+        let mut ring = self.ring();
+        let entry = key.joined(|key| ring.get(key))?;
+        Some(entry.part().map_or_else(|| Glance::Whole(Arc::clone(entry)), Glance::Part))
     }
 
     fn put(&self, key: &str, entry: Arc<Entry>) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{CASES, Report, Subject, Trial};
 use crate::memory::{LocalMemory, Memory};
-use crate::{CacheService, Entry, Error, ErrorKind, LocalStore, Result};
+use crate::{CacheService, Entry, Error, ErrorKind, LocalStore, Parted, Result};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_stores_conform() {
@@ -140,7 +140,7 @@ async fn each_mistake_fails_the_case_that_names_it() {
     }
 }
 
-/// A near store without a budget, and one that copies what it is given.
+/// A near store without a budget, and one that copies what it is given and looks up the rest of a key in two parts alone.
 #[derive(Debug)]
 struct BrokenLocal(LocalMemory, u64, bool);
 
@@ -148,6 +148,9 @@ impl LocalStore for BrokenLocal {
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
         let entry = self.0.get(key)?;
         Some(if self.2 { Arc::new(Entry::new(entry.to_frame(), entry.deadline())) } else { entry })
+    }
+    fn get_parted(&self, key: &Parted<'_>) -> Option<Arc<Entry>> {
+        if self.2 { self.get(key.rest()) } else { key.joined(|key| self.get(key)) }
     }
     fn put(&self, key: &str, entry: Arc<Entry>) {
         self.0.put(key, entry);
@@ -181,7 +184,8 @@ async fn broken_local_stores_fail() {
     let failing_greedy = failing(Subject::new(Memory::new()).with_local(greedy), "local").await;
     assert!(failing_greedy.starts_with(&expected), "{failing_greedy:?}");
     let copying = |budget| Arc::new(BrokenLocal(LocalMemory::new(budget), budget, true)) as Arc<dyn LocalStore>;
-    let expected = ["get_returns_the_very_entry", "put_replaces"];
+    let expected =
+        ["get_returns_the_very_entry", "a_parted_key_is_the_key", "a_glance_shows_the_entry", "put_replaces"];
     assert_eq!(failing(Subject::new(Memory::new()).with_local(copying), "local").await, expected);
 }
 

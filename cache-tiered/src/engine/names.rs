@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayString;
-use cache_core::{Error, ErrorKind, Line, MAX_KEY, Result, check_key};
+use cache_core::{Error, ErrorKind, Line, MAX_KEY, Parted, Result, check_key};
 
 use crate::policy::all_mistakes;
 
@@ -115,7 +115,7 @@ impl Names {
         if self.longest() + "k::".len() + key.len() > MAX_KEY {
             return Err(too_long());
         }
-        let line = if self.lines == 1 { 0 } else { usize::from(crc16_from(crc16(b":"), key.as_bytes())) % self.lines };
+        let line = if self.lines == 1 { 0 } else { usize::from(crc16(crc16(0, b":"), key.as_bytes())) % self.lines };
         let mut far = String::with_capacity(self.longest() + "k::".len() + key.len());
         for part in [self.prefix(line), "k::", key] {
             far.push_str(part);
@@ -164,6 +164,17 @@ impl Names {
         if self.lines == 1 { 0 } else { self.line_of(&near[self.near.len()..]) }
     }
 
+    /// As [`line_of_near`](Self::line_of_near), for a key in two parts.
+    #[inline]
+    pub(crate) fn line_of_parted(&self, near: &Parted<'_>) -> usize {
+        if self.lines == 1 { 0 } else { self.line_of_parts(near) }
+    }
+
+    fn line_of_parts(&self, near: &Parted<'_>) -> usize {
+        let head = crc16(0, &near.head().as_bytes()[self.near.len()..]);
+        usize::from(crc16(head, near.rest().as_bytes())) % self.lines
+    }
+
     fn prefix(&self, line: usize) -> &str {
         self.prefixes.get(line).map_or("", String::as_str)
     }
@@ -174,23 +185,19 @@ impl Names {
     }
 
     fn line_of(&self, logical: &str) -> usize {
-        if self.lines == 1 { 0 } else { usize::from(crc16(logical.as_bytes())) % self.lines }
+        if self.lines == 1 { 0 } else { usize::from(crc16(0, logical.as_bytes())) % self.lines }
     }
-}
-
-/// CRC-16/XMODEM, as Redis Cluster uses it. By a table: every near hit of a cluster asks.
-fn crc16(bytes: &[u8]) -> u16 {
-    crc16_from(0, bytes)
-}
-
-/// Goes on from the sum of what stands before `bytes`.
-fn crc16_from(before: u16, bytes: &[u8]) -> u16 {
-    bytes.iter().fold(before, |crc, byte| (crc << 8) ^ REST[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 fn too_long() -> Error {
     let text = format!("key with its namespace and space is longer than {MAX_KEY} bytes; hash its long part");
     Error::new(ErrorKind::Invalid, text)
+}
+
+/// CRC-16/XMODEM, as Redis Cluster uses it, of what `before` is that of and `bytes`. By a table: every near hit of a cluster
+/// asks.
+fn crc16(before: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(before, |crc, byte| (crc << 8) ^ REST[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 /// What the division leaves of each byte.
@@ -220,6 +227,7 @@ mod tests {
             let at = names.locate("3:users:4:2").unwrap();
             assert_eq!(names.near_of(at.line, &at.far).as_deref(), Some("3:users:4:2"));
             assert!(names.line(at.line).seq.starts_with(&at.far[..5]));
+            assert_eq!(names.line_of_parted(&Parted::cut("3:users:4:2")), at.line);
         }
         assert_eq!(&*Names::new("shop", 1, 12).locate("12:users:42").unwrap().far, "shop:k:users:42");
         assert_eq!(Names::new("shop", 1, 12).shared("12:users:"), "shop:users:");
@@ -272,6 +280,7 @@ mod tests {
 
     #[test]
     fn crc16_is_redis_clusters() {
-        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(crc16(0, b"123456789"), 0x31c3);
+        assert_eq!(crc16(crc16(0, b"1234"), b"56789"), 0x31c3);
     }
 }

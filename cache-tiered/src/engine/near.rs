@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache_core::Entry;
+use cache_core::{Entry, Glance, LocalStore, Part, Parted, Tick};
 
 use super::Engine;
 use crate::answer::{Freshness, StaleReason};
@@ -35,11 +35,55 @@ impl Engine {
     ///
     /// The order matters (see [`View`](crate::coherence::View)): trust, entry, epoch, clock.
     #[inline]
-    pub(crate) fn look(&self, near_key: &str) -> Look {
+    pub(crate) fn look(&self, key: &Parted<'_>) -> Look {
+        self.look_by(|| self.names.line_of_parted(key), |near| near.get_parted(key))
+    }
+
+    /// As [`look`](Self::look), for a caller that may do without the entry: what `take` makes of a hit within the bound
+    /// about which nothing has to be done.
+    ///
+    /// The same order: of the entry, all was read before epoch and clear are; then the clock.
+    #[inline]
+    pub(crate) fn glance<T>(&self, key: &Parted<'_>, take: impl FnOnce(Part) -> Option<T>) -> Result<T, Look> {
+        let Some(near) = &self.near else { return Err(Look::Plain(Probe::Miss)) };
+        let line = self.names.line_of_parted(key);
+        let views = self.views(line);
+        let trust = views.trust_until();
+        let glance = near.glance(key);
+        // by reference: it was just written word by word, and would be moved by more at once
+        let Some(Glance::Part(part)) = &glance else { return Err(self.look_at(line, trust, glance)) };
+        let trust = if broken(Mutation::TrustAfterEntry) { views.trust_until() } else { trust };
+        let current = part.epoch == views.epoch() && part.s0 >= views.cleared();
+        let now = self.clock.now();
+        if is_fresh(trust, current, now)
+            && now < part.attention
+            && let Some(Glance::Part(part)) = glance
+            && let Some(taken) = take(part)
+        {
+            return Ok(taken);
+        }
+        Err(self.look(key))
+    }
+
+    #[inline(never)]
+    fn look_at(&self, line: usize, trust: Tick, glance: Option<Glance>) -> Look {
+        match glance {
+            Some(Glance::Whole(entry)) => self.weigh(line, trust, entry),
+            _ => Look::Plain(Probe::Miss),
+        }
+    }
+
+    #[inline]
+    fn look_by(&self, line: impl Fn() -> usize, find: impl Fn(&dyn LocalStore) -> Option<Arc<Entry>>) -> Look {
         let Some(near) = &self.near else { return Look::Plain(Probe::Miss) };
-        let line = self.names.line_of_near(near_key);
+        let line = line();
         let trust = self.trust_until(line);
-        let Some(entry) = near.get(near_key) else { return Look::Plain(Probe::Miss) };
+        let Some(entry) = find(&**near) else { return Look::Plain(Probe::Miss) };
+        self.weigh(line, trust, entry)
+    }
+
+    #[inline]
+    fn weigh(&self, line: usize, trust: Tick, entry: Arc<Entry>) -> Look {
         let trust = if broken(Mutation::TrustAfterEntry) { self.trust_until(line) } else { trust };
         let current = entry.epoch() == self.epoch(line) && self.stands(&entry);
         let now = self.clock.now();
@@ -51,7 +95,7 @@ impl Engine {
     }
 
     #[cold]
-    fn look_closer(&self, line: usize, entry: Arc<Entry>, fresh: bool, current: bool, now: cache_core::Tick) -> Look {
+    fn look_closer(&self, line: usize, entry: Arc<Entry>, fresh: bool, current: bool, now: Tick) -> Look {
         if now >= entry.deadline() {
             return Look::Plain(Probe::Miss);
         }
@@ -60,7 +104,7 @@ impl Engine {
 
     /// Looks into the near store and leaves what is due to others.
     pub(crate) fn probe(&self, near_key: &str) -> Probe {
-        match self.look(near_key) {
+        match self.look_by(|| self.names.line_of_near(near_key), |near| near.get(near_key)) {
             Look::Plain(probe) => probe,
             Look::Due(entry) => Probe::Hit(entry, Freshness::WithinBound),
         }
@@ -77,7 +121,7 @@ impl Engine {
         }
     }
 
-    fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: cache_core::Tick) -> Probe {
+    fn probe_untrusted(&self, line: usize, entry: Arc<Entry>, current: bool, now: Tick) -> Probe {
         if self.work.is_closed() {
             return Probe::Miss;
         }

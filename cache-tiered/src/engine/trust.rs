@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Tick};
 
 use super::Engine;
-use crate::coherence::{Track, settles_after};
+use crate::coherence::{Track, View, settles_after};
 use crate::sync::MutexGuard;
 
 /// Whether the far store may be believed.
@@ -18,20 +18,52 @@ pub(crate) enum Footing {
     CutOff,
 }
 
+/// The views of a line and of the control line, which may be the same.
+#[derive(Clone, Copy)]
+pub(super) struct Views<'a> {
+    own: &'a View,
+    control: &'a View,
+    is_control: bool,
+}
+
+impl Views<'_> {
+    #[inline]
+    pub(super) fn trust_until(self) -> Tick {
+        let own = self.own.trust_until();
+        if self.is_control { own } else { own.min(self.control.trust_until()) }
+    }
+
+    /// The control line's epoch counts too: both only grow, so the sum changes when either does.
+    #[inline]
+    pub(super) fn epoch(self) -> u64 {
+        let own = self.own.epoch();
+        if self.is_control { own } else { own + self.control.epoch() }
+    }
+
+    /// The number of the last clear.
+    #[inline]
+    pub(super) fn cleared(self) -> u64 {
+        self.control.cleared()
+    }
+}
+
 impl Engine {
+    /// What near hits read of `line`.
+    #[inline]
+    pub(super) fn views(&self, line: usize) -> Views<'_> {
+        Views { own: &self.lines[line].view, control: &self.lines[0].view, is_control: line == 0 }
+    }
+
     /// The moment from which near entries of `line` aren't trusted.
     #[inline]
     pub(crate) fn trust_until(&self, line: usize) -> Tick {
-        let own = self.lines[line].view.trust_until();
-        if line == 0 { own } else { own.min(self.lines[0].view.trust_until()) }
+        self.views(line).trust_until()
     }
 
-    /// The epoch of `line`'s entries. The control line's epoch counts too: both only grow, so the sum changes when
-    /// either does.
+    /// The epoch of `line`'s entries.
     #[inline]
     pub(crate) fn epoch(&self, line: usize) -> u64 {
-        let own = self.lines[line].view.epoch();
-        if line == 0 { own } else { own + self.lines[0].view.epoch() }
+        self.views(line).epoch()
     }
 
     /// Whether trust in `line` has ended and its last beat failed. A beat that failed before is enough: nobody has to wait

@@ -9,10 +9,12 @@ use bytes::Bytes;
 
 use crate::testkit::Context;
 use crate::testkit::case::cases;
-use crate::{Entry, LocalStore, Tick};
+use crate::{Entry, Frame, Glance, Head, Header, LocalStore, Parted, Tags, Tick};
 
 cases! { "local", [Local]:
     "`get` after `put` returns that very entry." => get_returns_the_very_entry,
+    "A key in two parts is the key that they make." => a_parted_key_is_the_key,
+    "A glance shows what the entry says, and the entry itself where that is not enough." => a_glance_shows_the_entry,
     "A missing key is `None`, for `get` and `remove`." => a_missing_key_is_none,
     "`put` replaces." => put_replaces,
     "`remove` returns what was there." => remove_returns_what_was_there,
@@ -42,6 +44,50 @@ async fn get_returns_the_very_entry(t: Context) {
         let (key, entry) = (format!("k{i}"), entry(i));
         store.put(&key, Arc::clone(&entry));
         assert!(Arc::ptr_eq(&store.get(&key).expect("just put"), &entry));
+    }
+}
+
+async fn a_parted_key_is_the_key(t: Context) {
+    let store = t.local(MIB);
+    let long = "k".repeat(200);
+    let rests = ["", "k", "a:b:c", "tenant-7/product/00000001", &long];
+    for (head, other) in [("3:users:", "4:users:"), ("31::", "32::"), ("1:a-space-of-more-than-16-bytes:", "1:a:")] {
+        let (head, other) = (Head::new(head).expect("a head"), Head::new(other).expect("a head"));
+        for (len, rest) in rests.into_iter().enumerate() {
+            let key = format!("{}{rest}", head.as_str());
+            store.put(&key, entry(len));
+            let found = store.get_parted(&head.with(rest)).expect("just put");
+            assert_eq!(found.payload().len(), len);
+            assert!(store.get_parted(&other.with(rest)).is_none() && store.glance(&other.with(rest)).is_none());
+            assert!(store.glance(&head.with(rest)).is_some() && store.remove(&key).is_some());
+            assert!(store.get_parted(&head.with(rest)).is_none() && store.glance(&head.with(rest)).is_none());
+        }
+    }
+}
+
+async fn a_glance_shows_the_entry(t: Context) {
+    let store = t.local(MIB);
+    let tagged = Tags::new(vec![1]).expect("a tag");
+    for (i, (tags, value)) in
+        [(Tags::default(), Some(7)), (tagged, Some(7)), (Tags::default(), None)].into_iter().enumerate()
+    {
+        let key = format!("1:s:{i}");
+        let header = Header { codec: 5, s0: 3, ..Header::value() };
+        let plain = value.is_some() && tags.as_slice().is_empty();
+        let entry = Entry::new(Frame { header, tags, payload: Bytes::new() }, Tick::from_nanos(9));
+        entry.confirm(4, Tick::ZERO);
+        value.into_iter().for_each(|value: u8| entry.remember(Arc::new(value)));
+        store.put(&key, Arc::new(entry));
+        // what is changed in place shows too
+        store.get(&key).expect("just put").confirm(6, Tick::ZERO);
+        match store.glance(&Parted::cut(&key)).expect("just put") {
+            Glance::Whole(entry) => assert_eq!((entry.epoch(), entry.header().codec), (6, 5)),
+            Glance::Part(part) => {
+                assert!(plain, "tags and payload are not in a part");
+                assert_eq!((part.epoch, part.attention, part.s0, part.codec), (6, Tick::from_nanos(9), 3, 5));
+                assert_eq!(part.value.expect("a value").downcast_ref::<u8>(), Some(&7));
+            }
+        }
     }
 }
 
