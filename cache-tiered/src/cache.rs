@@ -273,10 +273,19 @@ where
         engine.counters.count(Metric::NearHit);
         if freshness != Freshness::WithinBound {
             engine.counters.count(Metric::StaleServed);
-        } else if let Some(monitor) = &engine.monitor {
-            key.joined(|text| monitor.see(text, &entry));
         }
+        self.watch(key, &entry, freshness);
         Some(value)
+    }
+
+    /// Shows a hit to who watches them.
+    #[inline]
+    fn watch(&self, key: &Parted<'_>, entry: &Entry, freshness: Freshness) {
+        if let Some(monitor) = &self.engine().monitor
+            && freshness == Freshness::WithinBound
+        {
+            key.joined(|text| monitor.see(text, entry));
+        }
     }
 
     /// A hit on an entry about which something may have to be done. `due` is given by callers that have a loader.
@@ -285,6 +294,7 @@ where
         let value = self.reader.read(entry)?;
         self.note_due(key, entry, due);
         self.engine().counters.count(Metric::NearHit);
+        self.watch(key, entry, Freshness::WithinBound);
         Some(value)
     }
 
@@ -314,6 +324,7 @@ where
         };
         // what this cache's codec does not read is for the slow path
         self.reader.read(&entry)?;
+        self.watch(key, &entry, freshness);
         self.answer(&Served { entry, tier: Tier::Near, freshness }).ok()
     }
 

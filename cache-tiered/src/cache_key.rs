@@ -1,6 +1,10 @@
 //! Typed keys: how an id becomes the text of a key.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::{NonZeroI32, NonZeroI64, NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128};
+use std::sync::Arc;
 
 use arrayvec::ArrayString;
 use cache_core::{Error, ErrorKind, Head, MAX_KEY, Parted, Result};
@@ -13,30 +17,49 @@ const ROOM: usize = MAX_KEY + 24;
 pub struct KeyText {
     text: ArrayString<ROOM>,
     full: bool,
+    /// In how many compound keys what is written now is a part.
+    depth: u8,
 }
 
 impl KeyText {
     /// An empty text. Inlined without fail: moving a kilobyte would cost as much as the rest of a near hit.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { text: ArrayString::new(), full: false }
+        Self { text: ArrayString::new(), full: false, depth: 0 }
     }
 
-    /// Appends `part`.
+    /// Appends `text`. Within a part of a compound key, so that no `/` in it is mistaken for one between parts.
     #[inline]
-    pub fn push(&mut self, part: &str) {
-        self.full |= self.text.try_push_str(part).is_err();
+    pub fn push(&mut self, text: &str) {
+        if self.depth == 0 { self.push_raw(text) } else { self.push_escaped(text) }
     }
 
-    /// Appends `part` so that the separator `/` in it can't be mistaken for one between parts.
-    pub fn push_escaped(&mut self, part: &str) {
-        for piece in part.split_inclusive(['/', '%']) {
-            match piece.strip_suffix(['/', '%']) {
-                Some(head) => {
-                    self.push(head);
-                    self.push(if piece.ends_with('/') { "%2F" } else { "%25" });
-                }
-                None => self.push(piece),
+    /// Appends `key` as a part of a compound key, whatever it writes; between parts, push a `/`.
+    pub fn part(&mut self, key: &(impl CacheKey + ?Sized)) {
+        self.depth += 1;
+        key.write(self);
+        self.depth -= 1;
+    }
+
+    fn push_raw(&mut self, text: &str) {
+        self.full |= self.text.try_push_str(text).is_err();
+    }
+
+    /// As if it were percent-encoded once for each compound key around it.
+    fn push_escaped(&mut self, text: &str) {
+        for piece in text.split_inclusive(['/', '%']) {
+            let Some(plain) = piece.strip_suffix(['/', '%']) else {
+                self.push_raw(piece);
+                continue;
+            };
+            self.push_raw(plain);
+            self.push_raw("%");
+            let slash = piece.ends_with('/');
+            for _ in u8::from(slash)..self.depth {
+                self.push_raw("25");
+            }
+            if slash {
+                self.push_raw("2F");
             }
         }
     }
@@ -78,8 +101,8 @@ impl Write for KeyText {
 
 /// A key of a [`Cache`](crate::Cache): something that writes itself as text, different values as different texts.
 ///
-/// Implemented for strings, integers, `bool`, and pairs and triples of keys, so that `(tenant, user)` is a key and nobody
-/// formats one by hand. For an id of your own:
+/// Implemented for strings, integers, `bool`, `char`, addresses, and tuples of up to four keys, so that `(tenant, user)` is a
+/// key and nobody formats one by hand. For an id of your own, which may be a part of a tuple too:
 ///
 /// ```
 /// use cache_tiered::{CacheKey, KeyText};
@@ -102,11 +125,6 @@ pub trait CacheKey: Sync {
     fn as_text(&self) -> Option<&str> {
         None
     }
-
-    /// Appends the key's text as one part of a compound key, without an unescaped `/`.
-    fn write_part(&self, key: &mut KeyText) {
-        self.write(key);
-    }
 }
 
 impl CacheKey for str {
@@ -119,27 +137,25 @@ impl CacheKey for str {
     fn as_text(&self) -> Option<&str> {
         Some(self)
     }
-
-    fn write_part(&self, key: &mut KeyText) {
-        key.push_escaped(self);
-    }
 }
 
-impl CacheKey for String {
-    #[inline]
-    fn write(&self, key: &mut KeyText) {
-        self.as_str().write(key);
-    }
+macro_rules! text {
+    ($($held:ty)+) => {
+        $(impl CacheKey for $held {
+            #[inline]
+            fn write(&self, key: &mut KeyText) {
+                key.push(self);
+            }
 
-    #[inline]
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
-
-    fn write_part(&self, key: &mut KeyText) {
-        key.push_escaped(self);
-    }
+            #[inline]
+            fn as_text(&self) -> Option<&str> {
+                Some(self)
+            }
+        })+
+    };
 }
+
+text!(String Box<str> Arc<str> Cow<'_, str>);
 
 impl<K: CacheKey + ?Sized> CacheKey for &K {
     #[inline]
@@ -150,10 +166,6 @@ impl<K: CacheKey + ?Sized> CacheKey for &K {
     #[inline]
     fn as_text(&self) -> Option<&str> {
         (**self).as_text()
-    }
-
-    fn write_part(&self, key: &mut KeyText) {
-        (**self).write_part(key);
     }
 }
 
@@ -168,24 +180,29 @@ macro_rules! plain {
     };
 }
 
-plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool);
+plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char IpAddr Ipv4Addr Ipv6Addr);
+plain!(NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroI32 NonZeroI64);
 
-impl<A: CacheKey, B: CacheKey> CacheKey for (A, B) {
-    fn write(&self, key: &mut KeyText) {
-        self.0.write_part(key);
-        key.push("/");
-        self.1.write_part(key);
-    }
+macro_rules! compound {
+    ($($first:ident $(, $part:ident)+;)+) => {
+        $(#[expect(non_snake_case, reason = "a part is named as its type")]
+        impl<$first: CacheKey, $($part: CacheKey),+> CacheKey for ($first, $($part),+) {
+            fn write(&self, key: &mut KeyText) {
+                let ($first, $($part),+) = self;
+                key.part($first);
+                $(
+                    key.push("/");
+                    key.part($part);
+                )+
+            }
+        })+
+    };
 }
 
-impl<A: CacheKey, B: CacheKey, C: CacheKey> CacheKey for (A, B, C) {
-    fn write(&self, key: &mut KeyText) {
-        self.0.write_part(key);
-        key.push("/");
-        self.1.write_part(key);
-        key.push("/");
-        self.2.write_part(key);
-    }
+compound! {
+    A, B;
+    A, B, C;
+    A, B, C, D;
 }
 
 #[cfg(test)]
@@ -206,11 +223,55 @@ mod tests {
         assert_eq!(text(&(7i32, "x")), "n:s:7/x");
     }
 
+    fn assert_all_differ(keys: &[impl CacheKey]) {
+        let texts: std::collections::HashSet<String> = keys.iter().map(text).collect();
+        assert_eq!(texts.len(), keys.len(), "{texts:?}");
+    }
+
     #[test]
     fn different_compound_keys_are_different_texts() {
-        let keys = [("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), ("a", "b%2Fc"), ("a%", "c"), ("a", "")];
-        let texts: std::collections::HashSet<String> = keys.iter().map(text).collect();
-        assert_eq!(texts.len(), keys.len());
+        assert_all_differ(&[("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), ("a", "b%2Fc"), ("a%", "c"), ("a", "")]);
+        assert_eq!(text(&("eu", 7u8, 'x', NonZeroU8::MIN)), "n:s:eu/7/x/1");
+    }
+
+    /// A key of the application's own, written as it likes.
+    enum Own {
+        Name(&'static str),
+        Pair(u8, u8),
+        Compound((u8, u8)),
+    }
+
+    impl CacheKey for Own {
+        fn write(&self, key: &mut KeyText) {
+            match self {
+                Self::Name(name) => key.push(name),
+                Self::Pair(a, b) => drop(write!(key, "{a}/{b}+")),
+                Self::Compound(pair) => pair.write(key),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_ones_own_does_not_run_into_its_neighbour_in_a_compound_key() {
+        use Own::{Compound, Name, Pair};
+        assert_all_differ(&[
+            (&Name("a/b"), &Name("c")),
+            (&Name("a"), &Name("b/c")),
+            (&Name("1/2"), &Name("3")),
+            (&Compound((1, 2)), &Name("3%")),
+            (&Name("1"), &Compound((2, 3))),
+            (&Pair(1, 2), &Name("")),
+            (&Name("1%2F2"), &Name("3")),
+        ]);
+        // and deeper
+        let deep = |a, b, c| ((Name(a), Name(b)), Name(c));
+        assert_all_differ(&[
+            deep("a/b", "c", "d"),
+            deep("a", "b/c", "d"),
+            deep("a%2Fb", "c", "d"),
+            deep("a", "b", "c/d"),
+        ]);
+        assert_all_differ(&[((Name("1"), Name("2")), Name("3")), ((Name("1"), Name("2%")), Name("3"))]);
     }
 
     #[test]
