@@ -85,10 +85,10 @@ fn exists(root: &Path, paper: &Path, path: &str) -> bool {
 fn the_look_up_finds_what_is_wrong() {
     let mut known = BTreeSet::new();
     declared(
-        "pub struct Thing<T> {\npub enum Kind {\n    First,\n    Second(u8),\n}\n    async fn act(&self)",
+        "pub struct Thing<T> {\n    pub part: T,\n}\npub enum Kind {\n    First,\n    Second(u8),\n}\n    async fn act(&self)",
         &mut known,
     );
-    for name in ["Thing", "Kind", "First", "Second", "act"] {
+    for name in ["Thing", "part", "Kind", "First", "Second", "act"] {
         assert!(known.contains(name), "{name}");
     }
     let item = |segments: &[&str]| Named::Item(segments.iter().map(|s| (*s).to_owned()).collect());

@@ -37,7 +37,9 @@ pub fn declared(source: &str, names: &mut BTreeSet<String>) {
                 word,
                 "struct" | "enum" | "trait" | "fn" | "type" | "const" | "static" | "mod" | "macro_rules!"
             );
-            if let (true, Some(next)) = (keyword, words.peek()) {
+            // a field is told from what a keyword declares by its colon
+            let field = word == "pub" && words.peek().is_some_and(|next| next.ends_with(':'));
+            if let (true, Some(next)) = (keyword || field, words.peek()) {
                 let name: String = next.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 names.insert(name);
             }
