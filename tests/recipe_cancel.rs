@@ -18,6 +18,7 @@ use cache_strata::recipe::{Counters, Leaderboards, Limit, Limits, Locks, Session
 use cache_strata::{RecipeStore, connect_recipes};
 use common::cancel::{MOST, cut};
 use common::eventually;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use strata_tests::audit::Audit;
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
@@ -321,7 +322,9 @@ async fn i6_a_dropped_call_of_a_recipe_leaves_nothing_behind_embedded() {
 #[tokio::test]
 async fn i6_a_dropped_call_of_a_recipe_leaves_nothing_behind_over_a_server() {
     let server = Server::spawn().unwrap();
-    let look = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
+    let client = redis::Client::open(server.url()).unwrap();
+    let look = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
     let mut ground = Ground::of(&format!("{}?timeout=10s", server.url())).await;
     ground.look = Some(look.clone());
     let ground = Arc::new(ground);
