@@ -296,7 +296,8 @@ async fn a_failover_leaves_nothing_stale_that_was_changed_during_it() {
     let url = format!("redis+sentinel://{sentinels}/{}", Sentinel::NAME);
     let mut scene = Scene::of(Node::over(connect(&url).await).await, Node::over(connect(&url).await).await);
     // sentinels on a busy machine wait before they vote, and once more before they vote again
-    scene.patience = Duration::from_secs(120);
+    let patience = Duration::from_secs(120);
+    scene.patience = patience;
     scene.settle().await;
     let before = set.primary().unwrap();
     let epochs = scene.two.count(Metric::EpochBump);
@@ -306,7 +307,16 @@ async fn a_failover_leaves_nothing_stale_that_was_changed_during_it() {
     assert!(scene.two.count(Metric::EpochBump) > epochs, "who was cut off begins a new epoch");
     // and by a primary that lives on as a replica
     scene.settle().await;
-    let set = tokio::task::spawn_blocking(move || set.failover().map(|_| set).unwrap()).await.unwrap();
+    let asked = Instant::now();
+    let set = tokio::task::spawn_blocking(move || {
+        // refused until the other replica follows the new primary
+        while let Err(error) = set.failover() {
+            assert!(asked.elapsed() < patience, "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        set
+    });
+    let set = set.await.unwrap();
     scene.change().await;
     drop(set);
 }
