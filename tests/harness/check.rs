@@ -34,7 +34,12 @@ pub(crate) struct Findings {
 impl Findings {
     /// What breaks the promise that holds.
     pub(crate) const fn violations(&self) -> u64 {
-        self.unexcused + self.unequal + self.leftovers.len() as u64 + self.overloaded
+        self.incoherent() + self.overloaded
+    }
+
+    /// What a broken rule of coherence shows by.
+    pub(crate) const fn incoherent(&self) -> u64 {
+        self.unexcused + self.unequal + self.leftovers.len() as u64
     }
 
     /// Reads that were older than without a failover.

@@ -120,7 +120,7 @@ async fn run(arguments: &Arguments) -> Result<Results> {
                 // what a broken rule does shows soon
                 broken.seconds = arguments.seconds / 2.0;
                 let findings = play(&broken).await?;
-                caught += u32::from(findings.violations() > 0);
+                caught += u32::from(findings.incoherent() > 0);
             }
             println!("{mutation:<31} {:<31} caught in {caught} of {}", fault.name(), arguments.mutations);
             results.mutated(mutation, *fault, arguments.mutations, caught);

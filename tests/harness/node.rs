@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
         std::io::stdin().lock().read_line(&mut line)?;
         if let Some(chaos) = node.chaos.clone() {
             std::thread::spawn(move || {
-                std::io::stdin().lock().lines().map_while(Result::ok).for_each(|harm| obey(&chaos, &harm))
+                std::io::stdin().lock().lines().map_while(Result::ok).for_each(|harm| obey(&chaos, &harm));
             });
         }
         node.play().await?;

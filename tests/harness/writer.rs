@@ -79,7 +79,7 @@ impl Node {
         let op = match guard {
             Some(guard) => {
                 tokio::time::sleep(Duration::from_millis(rng.u64(..5))).await;
-                told(guard.commit().await)
+                told(&guard.commit().await)
             }
             None => self.tell(telling, keys, &versions).await,
         };
@@ -92,34 +92,34 @@ impl Node {
     async fn tell(&self, telling: Telling, keys: &[u16], versions: &[u64]) -> Op {
         let (key, version) = (keys[0], versions[0]);
         match telling {
-            Telling::Invalidate | Telling::Guard => told(self.cache.invalidate(&key).await),
-            Telling::InvalidateMany => told(self.cache.invalidate_many(&keys.iter().collect::<Vec<_>>()).await),
-            Telling::Tag(group) => told(self.cache.tiered().invalidate_tag(&tag(group)).await),
-            Telling::Set => put(self.cache.store(&key, row(key, version)).await),
+            Telling::Invalidate | Telling::Guard => told(&self.cache.invalidate(&key).await),
+            Telling::InvalidateMany => told(&self.cache.invalidate_many(&keys.iter().collect::<Vec<_>>()).await),
+            Telling::Tag(group) => told(&self.cache.tiered().invalidate_tag(&tag(group)).await),
+            Telling::Set => put(&self.cache.store(&key, row(key, version)).await),
             Telling::Update => {
                 let updated = self.cache.update(&key, |_| Update::Store(row(key, version))).await;
                 if updated.is_err() {
                     // it may have ended before it asked for anything, and the row is changed: as an application has to
                     let _ = self.cache.invalidate(&key).await;
                 }
-                put(updated.map(drop))
+                put(&updated.map(drop))
             }
             Telling::SetVersioned => {
                 let row_version = u32::try_from(version).unwrap_or(u32::MAX);
                 match self.cache.set_versioned(&key, version, row_version).await {
                     // a load was quicker: whoever has an older value hears of it from the writer
-                    Ok(false) => told(self.cache.invalidate(&key).await),
-                    stored => put(stored.map(drop)),
+                    Ok(false) => told(&self.cache.invalidate(&key).await),
+                    stored => put(&stored.map(drop)),
                 }
             }
         }
     }
 }
 
-fn told(done: Result<()>) -> Op {
+fn told(done: &Result<()>) -> Op {
     if done.is_ok() { Op::Write } else { Op::Tried }
 }
 
-fn put(done: Result<()>) -> Op {
+fn put(done: &Result<()>) -> Op {
     if done.is_ok() { Op::Write } else { Op::Loose }
 }

@@ -53,7 +53,7 @@ pub(crate) fn histories_ran(workspace: &Workspace, topology: &str, other: bool, 
 ///
 /// # Errors
 /// If it did not come to its end, or files can't be written.
-pub(crate) fn model_ran(workspace: &Workspace, said: &[String], commit: Option<String>) -> Result<()> {
+pub(crate) fn model_ran(workspace: &Workspace, said: &[String], commit: Option<&str>) -> Result<()> {
     let mut found = read_model(said).context("the model did not say its tally")?;
     found["commit"] = json!(commit);
     keep(workspace, MODEL, &found)

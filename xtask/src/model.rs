@@ -50,7 +50,7 @@ pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
         })?;
         ensure!(good, "the model found what must not be");
     }
-    if model.write { evidence::model_ran(workspace, &said, commit) } else { Ok(()) }
+    if model.write { evidence::model_ran(workspace, &said, commit.as_deref()) } else { Ok(()) }
 }
 
 /// Runs the model with `rule` broken; whether it shows there.
