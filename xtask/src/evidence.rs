@@ -282,6 +282,8 @@ fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -293,6 +295,28 @@ mod tests {
             assert!(paper == shown(&paper, place, &kept).unwrap(), "{} was edited by hand", place.0);
         }
         assert!(kept.0.values().all(|found| found["violations"] == 0), "the evidence shows a violation");
+    }
+
+    /// The rules that can be broken, as the coherence core lists them.
+    fn all_rules(workspace: &Workspace) -> BTreeSet<String> {
+        let core = workspace.read("cache-tiered/src/coherence/mutate.rs").unwrap();
+        let (_, list) = core.split_once("pub const ALL: &[Self] = &[").expect("the list of all mutations");
+        let (list, _) = list.split_once("];").expect("its end");
+        list.split(',').filter_map(|name| name.trim().strip_prefix("Self::")).map(str::to_owned).collect()
+    }
+
+    fn named(found: &Value, list: &str) -> BTreeSet<String> {
+        rows(found, list).iter().map(|row| text(&row["rule"])).collect()
+    }
+
+    #[test]
+    fn histories_broke_no_rule_that_is_gone() {
+        let workspace = Workspace::find().unwrap();
+        let all = all_rules(&workspace);
+        assert!(all.len() > 50, "{all:?}");
+        for (run, _, found) in kept(&workspace.root().join(KEPT)).unwrap().runs() {
+            assert!(named(found, "mutations").is_subset(&all), "{run} broke rules that are gone: run it again");
+        }
     }
 
     #[test]
