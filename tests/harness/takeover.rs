@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a sentinel has to be content before nothing is on its way any more: some turns of its timer.
 const CALM: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(10);
+/// How long a primary goes on without replicas before it is stopped for good: what it takes then is lost.
+const ALONE: Duration = Duration::from_millis(500);
 
 /// The client name of a process.
 pub(crate) fn name_of(process: u16) -> String {
@@ -22,8 +24,9 @@ pub(crate) fn name_of(process: u16) -> String {
 }
 
 impl Topology {
-    /// Stops the primary, in a cluster that of one line: for `span`, or until another one took over. What replicas lack is
-    /// then only what was under way. The failover, if there was one.
+    /// Stops the primary, in a cluster that of one line: for `span`, or until another one took over. In the first case
+    /// replicas lack only what was under way, in the second what the primary took in its last moments. The failover, if
+    /// there was one.
     ///
     /// # Errors
     /// If servers don't agree in time, or a process does not meet the new one.
@@ -37,7 +40,16 @@ impl Topology {
         };
         let now = || Clock::system().now().as_nanos();
         let begun = now();
+        if span.is_none() {
+            self.leave_alone(before, heir)?;
+        }
         old.pause()?;
+        if span.is_none() {
+            self.servers()
+                .iter()
+                .filter(|server| server.port() != old.port())
+                .try_for_each(|server| server.resume())?;
+        }
         let taken = match (span, self) {
             (Some(span), _) => {
                 sleep(span);
@@ -65,6 +77,21 @@ impl Topology {
         let all = || Ok(has_left(self, old)? && have_met(new, processes)?);
         until(MEETS, "processes that met the new server", all)?;
         Ok(Some(Takeover { begun, done, met: now(), ..Takeover::default() }))
+    }
+
+    /// Cuts a primary off its replicas for a moment: they are stopped, so that they don't come back at once.
+    fn leave_alone(&self, primary: usize, heir: Option<&Server>) -> io::Result<()> {
+        let servers = self.servers();
+        let replicas = servers.iter().enumerate().filter(|(at, server)| match heir {
+            Some(heir) => heir.port() == server.port(),
+            None => *at != primary,
+        });
+        for (_, replica) in replicas {
+            replica.pause()?;
+        }
+        servers[primary].cli(&["CLIENT", "KILL", "TYPE", "replica"])?;
+        sleep(ALONE);
+        Ok(())
     }
 
     /// Asks a cluster for a failover, in which the primary waits for its replica: nothing is lost.
