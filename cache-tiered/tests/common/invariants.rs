@@ -249,7 +249,7 @@ pub(crate) async fn i12_near(near: Arc<dyn LocalStore>, far: Option<Arc<dyn Cach
         assert!(held <= near.budget(), "{held} bytes are held, {} are weighed", near.weight());
     }
     assert_eq!(near.budget(), I12_BUDGET);
-    assert!(near.len() > 0);
+    assert_ne!(near.len(), 0);
 }
 
 pub(crate) async fn i12_near_memory_stays_within_its_budget_shared(far: impl Far) {
