@@ -164,6 +164,7 @@ impl World {
 
 impl Node {
     /// Whether it is cut off, as `Engine::cut_off`.
+    #[must_use]
     pub fn cut_off(&self, now: Tick) -> bool {
         self.failing && now >= self.seen.trust
     }

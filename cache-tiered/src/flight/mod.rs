@@ -52,7 +52,6 @@ impl Flights {
         self.hasher.hash_one(key)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a few bits pick the shard")]
     fn shard(&self, hash: u64) -> &Arc<Shard> {
         // other bits than those by which a table in a shard finds its slots
         &self.shards[(hash >> 40) as usize % SHARDS]
