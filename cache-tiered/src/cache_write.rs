@@ -122,7 +122,9 @@ where
     /// one; says whether it was stored. One round trip.
     ///
     /// Stored, it is as good as a `set`. After `false` this process compares what it holds near with the far store before
-    /// it serves it again; other processes are told nothing: they hear of the newer value from its writer.
+    /// it serves it again; other processes are told nothing: they hear of the newer value from its writer. If a load was
+    /// quicker than its writer, and the key had been evicted before, nobody tells them: [`invalidate`](Self::invalidate) the
+    /// key after `false` where a near copy from before must go.
     ///
     /// # Errors
     /// As [`set`](Self::set), `Overloaded` too if the value was refused: then the key is missing, and there was no newer
@@ -169,7 +171,8 @@ where
     /// # Errors
     /// `Conflict` if the value kept changing, or stayed under a guard, for 5 s; `Invalid`, `Codec` and `TooLarge` as
     /// [`set`](Self::set); what the far store says: after `Timeout` the update may have been done or not. `Config` for a
-    /// far store that can't compare.
+    /// far store that can't compare. An update that failed invalidates nothing: where it followed a change of the row,
+    /// [`invalidate`](Self::invalidate) the key.
     pub async fn update<F>(&self, key: &K, mut f: F) -> Result<Option<Arc<V>>>
     where
         F: FnMut(Option<Arc<V>>) -> Update<V> + Send,
