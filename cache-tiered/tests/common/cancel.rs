@@ -114,7 +114,7 @@ fn typed(tiered: &Tiered, start: Start, real: bool) -> Cache<String> {
 impl Scene {
     pub(crate) async fn new(start: Start, ground: Ground) -> Self {
         let near = || {
-            let near = Tiered::builder().near(LocalMemory::new(1 << 20)).bound(BOUND).outage(BOUND / 6);
+            let near = Tiered::builder().near(LocalMemory::new(1 << 20)).bound(BOUND);
             near.clock(ground.clock.clone()).namespace(&ground.namespace)
         };
         let here = match start {
@@ -355,8 +355,12 @@ pub(crate) const CALLS: &[(&str, Call)] = calls! {
     "invalidate_settled" => |s| s.cache.invalidate_settled("k").await,
     "write_guard" => |s| s.cache.write_guard(&["k"], HOLD).await,
     "write_guard, strict, commit" => |s| {
-        // outlasts what strict waits for, and is over when the scene is looked at
-        let guard = s.cache.write_guard(&["k"], BOUND + BOUND / 2).await.unwrap();
+        // a process that is cut off for a moment at most: the hold outlasts what strict waits for, and is over when the scene
+        // is looked at
+        let tiers = Tiered::builder().far((s.ground.connect)().await).namespace(&s.ground.namespace);
+        let tiers = tiers.bound(BOUND).outage(BOUND / 6).clock(s.ground.clock.clone());
+        let cache = typed(&tiers.build().await.unwrap(), s.start, s.ground.real);
+        let guard = cache.write_guard(&["k"], BOUND + BOUND / 2).await.unwrap();
         guard.strict().await.unwrap();
         guard.commit().await
     },
