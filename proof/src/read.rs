@@ -109,6 +109,7 @@ impl World {
                 }
             }
             Look::Footing if now < node.seen.trust => Look::Board(false),
+            // the engine may wait for another beat to fail; who comes later here has done so
             Look::Footing if node.cut_off(now) => Look::Board(true),
             Look::Footing => {
                 node.callers.insert(place, caller);

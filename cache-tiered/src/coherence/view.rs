@@ -20,6 +20,7 @@ pub struct View {
     stands_from: AtomicU64,
     applied: AtomicU64,
     failing: AtomicBool,
+    outage: AtomicBool,
     lapsed: AtomicBool,
     closed: AtomicBool,
 }
@@ -35,6 +36,7 @@ impl View {
             stands_from: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            outage: AtomicBool::new(false),
             lapsed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
@@ -101,9 +103,22 @@ impl View {
         self.failing.load(Ordering::Acquire)
     }
 
-    /// Notes whether the last beat failed.
-    pub fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Release);
+    /// Whether a beat that was sent after trust had ended failed, and none was answered since.
+    #[must_use]
+    pub fn outage(&self) -> bool {
+        self.outage.load(Ordering::Acquire)
+    }
+
+    /// Notes that a beat failed; `late` if it was sent after trust had ended.
+    pub fn set_failing(&self, late: bool) {
+        self.failing.store(true, Ordering::Release);
+        self.outage.fetch_or(late, Ordering::AcqRel);
+    }
+
+    /// Notes that a beat gave trust.
+    pub fn set_heard(&self) {
+        self.failing.store(false, Ordering::Release);
+        self.outage.store(false, Ordering::Release);
     }
 
     /// Notes whether trust has run out; says whether that was noted before.

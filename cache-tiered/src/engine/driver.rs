@@ -45,7 +45,7 @@ impl Engine {
             }
             Ok(Err(_)) | Err(_) => {
                 self.counters.count(Metric::BeatFailed);
-                self.lapse(line);
+                self.lapse(line, ticket);
             }
         }
     }
@@ -59,7 +59,7 @@ impl Engine {
         }
         match verdict {
             Verdict::Trusted | Verdict::Wait => {}
-            Verdict::Untrusted => return self.lapse(line),
+            Verdict::Untrusted => return self.lapse(line, ticket),
             Verdict::Bumped(reason) => {
                 self.counters.count(Metric::EpochBump);
                 match reason {
@@ -72,7 +72,7 @@ impl Engine {
             }
         }
         if self.clock.now() < self.trust_until(line) {
-            self.lines[line].view.set_failing(false);
+            self.lines[line].view.set_heard();
         }
         self.lines[line].verdict.notify_waiters();
     }
@@ -86,9 +86,10 @@ impl Engine {
     }
 
     /// A beat failed: once trust has ended, the process is cut off.
-    fn lapse(&self, line: usize) {
+    fn lapse(&self, line: usize, ticket: BeatTicket) {
         self.note_lapse(line, false);
-        self.lines[line].view.set_failing(true);
+        let view = &self.lines[line].view;
+        view.set_failing(ticket.sent() >= view.trust_until());
         self.lines[line].verdict.notify_waiters();
     }
 

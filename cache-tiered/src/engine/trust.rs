@@ -66,8 +66,8 @@ impl Engine {
         self.views(line).epoch()
     }
 
-    /// Whether trust in `line` has ended and its last beat failed. A beat that failed before is enough: nobody has to wait
-    /// for another one to fail.
+    /// Whether trust in `line` has ended and its last beat failed: near entries are served by the outage rule. A beat that
+    /// failed before is enough: no hit waits for another one to fail.
     pub(crate) fn cut_off(&self, line: usize) -> bool {
         let now = self.clock.now();
         [line, 0].iter().any(|line| {
@@ -122,7 +122,9 @@ impl Engine {
                 if self.clock.now() < self.trust_until(line) {
                     return Footing::Trusted;
                 }
-                if self.cut_off(line) {
+                // who has nothing near waits for a beat that was sent since: the one that failed may have been a busy
+                // moment's
+                if state.view.outage() || self.lines[0].view.outage() {
                     return Footing::CutOff;
                 }
                 state.beat.notify_one();
