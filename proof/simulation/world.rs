@@ -85,6 +85,8 @@ pub(crate) struct Seen {
     pub(crate) deaths: BTreeMap<u32, u64>,
     /// Versions whose put was not acknowledged, or not yet: it may land at any time.
     pub(crate) loose: BTreeSet<(u16, u64)>,
+    /// By row, the last version that was committed, and who has not had it acknowledged to have told the others.
+    pub(crate) untold: BTreeMap<u16, (u64, u32)>,
 }
 
 /// What all processes share.
@@ -134,7 +136,20 @@ impl World {
     }
 
     pub(crate) fn note_at(&self, note: Note, ended: u64) {
-        self.seen().notes.push(Noted { note, ended });
+        let mut seen = self.seen();
+        if note.op == Op::Acknowledged
+            && seen.untold.get(&note.key).is_some_and(|(version, _)| *version <= note.version)
+        {
+            seen.untold.remove(&note.key);
+        }
+        seen.notes.push(Noted { note, ended });
+    }
+
+    /// Commits a change of a row by `process`, which is to tell the others.
+    pub(crate) fn commit(&self, key: u16, process: u32) -> u64 {
+        let version = self.origin.commit(key);
+        self.seen().untold.insert(key, (version, process));
+        version
     }
 
     /// Locks those of the rows that are written by puts, as a transaction does: a put's version is the last one when

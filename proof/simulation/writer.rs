@@ -79,7 +79,7 @@ async fn write(world: &Arc<World>, process: &Process, keys: &[u16], kind: Write,
     let begun = world.era.stamp();
     let transaction = Duration::from_micros(rng.u64(..20_000));
     let key = keys[0];
-    let commit = || keys.iter().map(|key| (*key, world.origin.commit(*key))).collect::<Vec<_>>();
+    let commit = || keys.iter().map(|key| (*key, world.commit(*key, process.id))).collect::<Vec<_>>();
     let (done, versions) = match kind {
         Write::Set | Write::SetVersioned | Write::Update => return put(world, process, key, kind, rng).await,
         Write::Invalidate | Write::InvalidateMany | Write::Expire => {
