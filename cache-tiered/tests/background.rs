@@ -306,3 +306,26 @@ async fn a_write_that_a_change_makes_void_is_read_for_the_bound_at_most() {
     assert_eq!(*cache.get_or_load("k", || ok("newer")).await.unwrap(), "newer");
     change.abort();
 }
+
+/// G2. A clear of one's own that is numbered beyond changes that were not heard of yet makes a later write look older than it:
+/// what another process wrote after the clear stands, and is older than that write all the same.
+#[tokio::test]
+async fn a_background_write_that_a_clear_seems_to_void_is_not_followed_by_an_older_value() {
+    let memory = Memory::new();
+    let far = Chaos::new(memory.clone());
+    let tiers = Tiered::builder().near(LocalMemory::new(1 << 20)).far(far.clone()).bound(Duration::from_secs(60));
+    let tiered = tiers.background_writes(100).polling().build().await.unwrap();
+    let (cache, theirs) = (names(&tiered), node(&memory).await);
+    names(&theirs).invalidate("unheard of").await.unwrap();
+    tiered.clear().await.unwrap();
+    eventually("the other heard of the clear", async || theirs.metrics().get(Metric::BusMessage) == 2).await;
+    names(&theirs).set("k", "older".into()).await.unwrap();
+    // from here on nothing is awaited that lets the write leave
+    cache.set("k", "newer".into()).await.unwrap();
+    for _ in 0..2 {
+        assert_ne!(cache.get("k").await.unwrap().as_deref().map(String::as_str), Some("older"));
+    }
+    assert_eq!(*cache.get_or_load("k", || ok("newer")).await.unwrap(), "newer");
+    eventually("it is written", async || tiered.pending_writes() == 0).await;
+    assert_ne!(cache.get("k").await.unwrap().as_deref().map(String::as_str), Some("older"));
+}

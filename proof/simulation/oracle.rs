@@ -119,11 +119,22 @@ fn nanos(span: Duration) -> u64 {
 fn weakened(plan: &Plan, seen: &Seen) -> (Vec<Noted>, BTreeSet<u16>) {
     let mut forgotten = BTreeSet::new();
     let mut notes = Vec::with_capacity(seen.notes.len());
+    // a put in the background is lost if the failover comes before it has landed, or just then
+    let landed: HashMap<(u16, u64), u64> = seen
+        .notes
+        .iter()
+        .filter(|noted| is_ack(noted) && noted.note.proof == Proof::Now)
+        .map(|noted| ((noted.note.key, noted.note.version), noted.ended))
+        .collect();
     for noted in &seen.notes {
         let mut noted = *noted;
         let mut voided = false;
+        let ended = match noted.note.proof {
+            Proof::Own => landed.get(&(noted.note.key, noted.note.version)).copied().unwrap_or(noted.ended),
+            _ => noted.ended,
+        };
         for Failover { from, until } in &seen.failovers {
-            if is_ack(&noted) && noted.note.begun <= *until && noted.ended > *from {
+            if is_ack(&noted) && noted.note.begun <= *until && ended > *from {
                 noted.ended = noted.ended.max(until + nanos(plan.replayed()));
             }
             let late = noted.ended > *until && noted.note.begun < until + nanos(plan.replayed());

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::{Engine, Where, join_all};
 use crate::answer::{Freshness, Served, Tier};
 use crate::coherence::mutate::{Mutation, broken};
-use crate::coherence::{Cause, Newest, Queue};
+use crate::coherence::{Cause, Newest, Queue, SUSPECT};
 use crate::loaded::Produced;
 use crate::space::Space;
 
@@ -128,11 +128,25 @@ impl Engine {
 
     /// The value of a write on its way, if it may be served: a process reads its own writes.
     pub(crate) fn written(&self, near_key: &str) -> Option<Arc<Entry>> {
-        let entry = self.newest(near_key)?;
-        (self.clock.now() < entry.deadline() && !self.work.is_closed() && self.stands(&entry)).then_some(entry)
+        let Write { at, entry, .. } = self.newest(near_key)?;
+        let now = self.clock.now();
+        if self.work.is_closed() {
+            return None;
+        }
+        if now < entry.deadline() && self.stands(&entry) {
+            return Some(entry);
+        }
+        // a tag of it was bumped, or its time is over: what the far store still holds is older, and may stand by its own tags
+        // and time. Once for each write
+        if entry.epoch() != SUSPECT {
+            entry.confirm(SUSPECT, now);
+            self.raise_floor(&at.near);
+            self.purge(&at.near, Cause::Own);
+        }
+        None
     }
 
-    fn newest(&self, near_key: &str) -> Option<Arc<Entry>> {
+    fn newest(&self, near_key: &str) -> Option<Write> {
         let behind = self.behind.as_ref()?;
         let late = {
             let queue = behind.queue();
@@ -141,7 +155,7 @@ impl Engine {
             }
             // the clock is read after the write was found flying
             match queue.newest(near_key, self.clock.now(), self.options.bound)? {
-                Newest::Read(write) => return Some(Arc::clone(&write.entry)),
+                Newest::Read(write) => return Some(write.clone()),
                 Newest::Overdue(write) => Arc::clone(&write.at.near),
             }
         };
