@@ -28,6 +28,9 @@ pub(crate) struct Model {
     /// Run nothing: take what an earlier run printed
     #[arg(long, value_name = "FILE", requires = "write")]
     said: Option<PathBuf>,
+    /// The commit that the earlier run was of
+    #[arg(long, requires = "said")]
+    at: Option<String>,
 }
 
 /// Builds the proof and runs it; its last line is the tally.
@@ -35,7 +38,7 @@ pub(crate) struct Model {
 /// # Errors
 /// If it can't be built, a promise is violated, a broken rule does not show, or a check could not have failed.
 pub(crate) fn command(workspace: &Workspace, model: &Model) -> Result<()> {
-    let (mut said, mut commit) = (Vec::new(), None);
+    let (mut said, mut commit) = (Vec::new(), model.at.clone());
     if let Some(file) = &model.said {
         said.extend(std::fs::read_to_string(file)?.lines().map(str::to_owned));
     } else {
