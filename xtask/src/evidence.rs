@@ -320,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn the_model_broke_every_rule_that_there_is() {
+        let workspace = Workspace::find().unwrap();
+        let kept = kept(&workspace.root().join(KEPT)).unwrap();
+        let (broke, all) = (named(&kept.0[MODEL], "rules"), all_rules(&workspace));
+        assert!(
+            broke == all,
+            "run `cargo xtask model --nightly --write`: it has not broken {:?}, and has broken {:?}, which is gone",
+            all.difference(&broke).collect::<Vec<_>>(),
+            broke.difference(&all).collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
     fn the_models_figures_are_read() {
         let said = [
             "base                      129285 states     0.5 s  clean",
