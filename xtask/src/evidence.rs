@@ -130,6 +130,18 @@ fn summary(kept: &Kept) -> String {
     out
 }
 
+/// The columns of every run's faults, and of those in which servers failed over.
+const FAULTS: &[&str] =
+    &["fault", "histories", "reads", "oldest value served, ms", "of the bound", "loads a write, at most", "violations"];
+const FAILOVERS: &[&str] = &[
+    "failovers",
+    "longest, ms",
+    "lost an invalidation",
+    "stale until, ms",
+    "reads judged in full",
+    "seconds judged in full",
+];
+
 fn histories(kept: &Kept) -> String {
     let mut out = summary(kept).lines().skip_while(|line| !line.starts_with('|')).collect::<Vec<_>>().join("\n") + "\n";
     for (_, what, found) in kept.runs() {
@@ -142,17 +154,9 @@ fn histories(kept: &Kept) -> String {
             found["acknowledged"],
             of(found)
         );
-        out += "| fault | histories | reads | oldest value served, ms | of the bound | loads a write, at most | violations |";
-        out += if failovers {
-            " failovers | longest, ms | lost an invalidation | stale until, ms | reads judged in full | seconds judged in full |\n"
-        } else {
-            "\n"
-        };
-        out += if failovers {
-            "|---|---|---|---|---|---|---|---|---|---|---|---|\n"
-        } else {
-            "|---|---|---|---|---|---|\n"
-        };
+        let mut columns = FAULTS.to_vec();
+        columns.extend(FAILOVERS.iter().filter(|_| failovers));
+        let _ = write!(out, "| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
         for row in rows(found, "faults") {
             let [fault, histories, reads, worst, violations, takeovers, took, lossy, window] =
                 ["fault", "histories", "reads", "worst_ms", "violations", "takeovers", "took_ms", "lossy", "window_ms"]
@@ -378,6 +382,12 @@ mod tests {
             let row =
                 format!("| failover | 2 | 10 | 300 | {share} % | 1.5 | 0 | 4 | 2500 | 1 | 2900 | 8 | 20.5 of 30.0 |\n");
             assert!(histories.contains(&row), "{histories}");
+        }
+        for table in
+            [histories.as_str(), &rules].iter().flat_map(|text| text.split("\n\n")).filter(|t| t.starts_with('|'))
+        {
+            let widths: BTreeSet<usize> = table.lines().map(|line| line.matches('|').count()).collect();
+            assert_eq!(widths.len(), 1, "its rows differ in columns: {table}");
         }
         assert!(histories.contains("replica each.** 3 acknowledged writes, at `0123abc`.\n"), "{histories}");
         let summary = summary(&kept);
