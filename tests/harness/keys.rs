@@ -11,7 +11,7 @@ pub(crate) enum Kind {
     Guarded,
     /// Loaded with the tag of its group, which is bumped sometimes.
     Tagged(u16),
-    /// Values of it are put. Only its [owner](owner) writes it, one write after another: an application has to hold the
+    /// Values of it are put. Only its [`owner`] writes it, one write after another: an application has to hold the
     /// row from the commit to the end of the put, or the far store's order is another than the database's.
     Put,
 }
