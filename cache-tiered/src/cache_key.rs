@@ -127,18 +127,6 @@ pub trait CacheKey: Sync {
     }
 }
 
-impl CacheKey for str {
-    #[inline]
-    fn write(&self, key: &mut KeyText) {
-        key.push(self);
-    }
-
-    #[inline]
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
-}
-
 macro_rules! text {
     ($($held:ty)+) => {
         $(impl CacheKey for $held {
@@ -155,7 +143,7 @@ macro_rules! text {
     };
 }
 
-text!(String Box<str> Arc<str> Cow<'_, str>);
+text!(str String Box<str> Arc<str> Cow<'_, str>);
 
 impl<K: CacheKey + ?Sized> CacheKey for &K {
     #[inline]
