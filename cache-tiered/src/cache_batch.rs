@@ -11,9 +11,10 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Parted, Result};
 
 use crate::answer::{Answer, Freshness, Served, Tier};
-use crate::cache::{BoxError, Cache, Due, Probed, Reader};
+use crate::cache::{BoxError, Cache, Due, Probed};
 use crate::gather::Gather;
 use crate::loaded::{KeysLoader, Loaded, Loader, ManyLoader, Produced};
+use crate::reader::Reader;
 use crate::{CacheKey, KeyText};
 
 /// How long the refreshes of a batch wait for each other, once the first has found that it is the one to load.

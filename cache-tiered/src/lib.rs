@@ -27,6 +27,7 @@ mod loaded;
 mod origin;
 mod plain;
 mod policy;
+mod reader;
 mod service;
 mod space;
 mod sync;
