@@ -132,7 +132,7 @@ impl Scene {
 }
 
 async fn connect(url: &str) -> Redis {
-    Redis::connect(format!("{url}?timeout=5s&backoff_max=100ms&grace=50ms")).await.unwrap()
+    Redis::connect(format!("{url}?timeout=5s&connect_timeout=5s&backoff_max=100ms&grace=50ms")).await.unwrap()
 }
 
 /// Publishes raw bytes where changes are published.

@@ -82,19 +82,19 @@ async fn overlapping(url: &str, buckets: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overlapping_batches_of_processes_load_each_key_once() {
     let server = Server::spawn().unwrap();
-    overlapping(&server.url(), 1).await;
+    overlapping(&server.patient_url(), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overlapping_batches_over_a_cluster_load_each_key_once() {
     let cluster = Cluster::spawn().unwrap();
-    overlapping(&format!("{}?cluster=true&timeout=10s", cluster.url()), 16).await;
+    overlapping(&cluster.patient_url(), 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_holds_something_else_hides_no_other() {
     let server = Server::spawn().unwrap();
-    let (tiered, cache) = node(&server.url(), 1).await;
+    let (tiered, cache) = node(&server.patient_url(), 1).await;
     // a list, where a frame would be
     server.cli(&["RPUSH", "strata:k:names:k001", "foreign"]).unwrap();
     let loader = |keys: Vec<String>| ready(Ok::<_, io::Error>(keys.into_iter().map(|key| (key.clone(), key))));
@@ -147,14 +147,14 @@ async fn foreign_kinds_are_a_miss(tiered: Tiered, cache: Cache<String>, server: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_kind_of_value_is_a_miss_for_one_key_as_for_many() {
     let server = Server::spawn().unwrap();
-    let (tiered, cache) = node(&server.url(), 1).await;
+    let (tiered, cache) = node(&server.patient_url(), 1).await;
     foreign_kinds_are_a_miss(tiered, cache, &server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_kind_of_value_is_a_miss_without_a_near_store_too() {
     let server = Server::spawn().unwrap();
-    let far = Redis::connect(server.url()).await.unwrap();
+    let far = Redis::connect(server.patient_url()).await.unwrap();
     let tiered = Tiered::builder().far(far).build().await.unwrap();
     let cache = tiered.cache("names").build().unwrap();
     foreign_kinds_are_a_miss(tiered, cache, &server).await;
@@ -163,7 +163,7 @@ async fn another_kind_of_value_is_a_miss_without_a_near_store_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_calls_of_many_tasks_are_gathered() {
     let server = Server::spawn().unwrap();
-    let (tiered, cache) = node(&server.url(), 1).await;
+    let (tiered, cache) = node(&server.patient_url(), 1).await;
     let asked = Asked::default();
     let names = {
         let asked = asked.clone();

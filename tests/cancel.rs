@@ -21,13 +21,13 @@ async fn connect(url: String) -> Arc<dyn CacheService> {
 #[expect(clippy::future_not_send, reason = "polled by the test alone, on one thread")]
 async fn cut_everywhere(start: Start) {
     let server = Server::spawn().expect("a server");
-    let store = connect(server.url()).await;
+    let store = connect(server.patient_url()).await;
     let points = LocalSet::new()
         .run_until(async {
             let mut calls = JoinSet::new();
             for (index, call) in CALLS.iter().enumerate() {
                 for late in [false, true] {
-                    let (url, store) = (server.url(), Arc::clone(&store));
+                    let (url, store) = (server.patient_url(), Arc::clone(&store));
                     calls.spawn_local(async move {
                         let mut n = 0;
                         let ground = async || {

@@ -36,7 +36,7 @@ fn embedded() -> Rows {
 
 /// What the rows connect to: a deadline that a busy machine keeps.
 fn url(server: &Server) -> String {
-    format!("{}?timeout=10s", server.url())
+    server.patient_url()
 }
 
 async fn redis(server: &Server) -> Result<Rows> {
@@ -95,7 +95,7 @@ async fn tiered(server: &Server) -> Result<Rows> {
 
 /// A cluster, alone and under the engine with a line of changes for each of some buckets.
 async fn cluster(cluster: &Cluster) -> Result<Rows> {
-    let connect = || Redis::connect(format!("{}?cluster=true&timeout=10s", cluster.url()));
+    let connect = || Redis::connect(cluster.patient_url());
     let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).buckets(16).build().await?;
     Ok(vec![
         ("cluster_redis", Subject::new(connect().await?).with_second(connect().await?)),
@@ -105,7 +105,7 @@ async fn cluster(cluster: &Cluster) -> Result<Rows> {
 
 /// A memcached, alone and under an engine that polls.
 async fn memcached(server: &MemcachedServer) -> Result<Rows> {
-    let connect = || Memcached::connect(format!("{}?timeout=10s", server.url()));
+    let connect = || Memcached::connect(server.patient_url());
     let tiered = Tiered::builder().near(Moka::new()).far(connect().await?).polling().build().await?;
     Ok(vec![
         ("memcached", Subject::new(connect().await?).with_second(connect().await?)),

@@ -14,7 +14,7 @@ struct Shared(Arc<Server>);
 
 impl Far for Shared {
     async fn connect(&self) -> Arc<dyn CacheService> {
-        Arc::new(Redis::connect(self.0.url()).await.expect("the server answers"))
+        Arc::new(Redis::connect(self.0.patient_url()).await.expect("the server answers"))
     }
 }
 

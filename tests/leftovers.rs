@@ -10,7 +10,7 @@ use cache_strata::{Cache, Loaded, Moka, Policy, Redis, Tiered, Update};
 #[tokio::test]
 async fn no_key_is_left_without_a_ttl() {
     let server = Server::spawn().unwrap();
-    let (far, mut seen) = (Redis::connect(server.url()).await.unwrap(), 0);
+    let (far, mut seen) = (Redis::connect(server.patient_url()).await.unwrap(), 0);
     let tiered = Tiered::builder().near(Moka::new()).far(far).build().await.unwrap();
     let policy = Policy::minutes(5).fail_safe(Duration::from_secs(3600)).refresh_ahead(0.5);
     let cache: Cache<String> = tiered.cache("names").policy(policy).build().unwrap();

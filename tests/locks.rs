@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cache_core::recipe::lock::{LockStore, Locks};
+use cache_core::testkit::PATIENT;
 use cache_redis::testkit::{Sentinel, Server};
 use cache_strata::{Memory, Redis};
 use libtest_mimic::{Arguments, Trial};
@@ -237,7 +238,7 @@ fn served(runs: usize, fenced: bool) -> Result<()> {
         // a connection a holder, as from processes
         let mut stores = Vec::new();
         for _ in 0..3 {
-            stores.push(Arc::new(Redis::connect(format!("{}?timeout=10s", server.url())).await?));
+            stores.push(Arc::new(Redis::connect(server.patient_url()).await?));
         }
         let raw = redis::Client::open(server.url())?.get_multiplexed_async_connection().await?;
         let one = |resource, key| {
@@ -365,7 +366,7 @@ fn in_sync(servers: &[Server], primary: usize) -> Result<()> {
 /// A process that holds. Obeys `hold <key> <ttl ms> <writes>`: says `holding`, then `done`.
 async fn holder() -> Result<()> {
     let resource = Resource::open(&std::env::var(RESOURCE)?, std::env::var("STRATA_FENCED").is_ok()).await?;
-    let locks = Locks::new(Redis::connect(format!("{}?timeout=10s", std::env::var(LOCKS)?)).await?);
+    let locks = Locks::new(Redis::connect(format!("{}?{PATIENT}", std::env::var(LOCKS)?)).await?);
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {

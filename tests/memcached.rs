@@ -97,7 +97,7 @@ async fn many_that_ask_in_two_processes_load_once() {
 #[tokio::test]
 async fn a_cache_that_waits_for_messages_is_refused() {
     let server = server();
-    let far = Memcached::connect(server.url()).await.unwrap();
+    let far = Memcached::connect(server.patient_url()).await.unwrap();
     let error = Tiered::builder().near(Moka::new()).far(far).build().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.message().contains(".polling()"), "{error}");
 }

@@ -151,7 +151,7 @@ struct Scene {
 impl Scene {
     fn new(nodes: usize, mutation: Option<&str>) -> Result<Self> {
         let (far, origin) = (Server::spawn()?, Server::spawn()?);
-        let mut settings = vec![(FAR, format!("{}?timeout=5s", far.url())), (ORIGIN, origin.url())];
+        let mut settings = vec![(FAR, format!("{}?timeout=5s&connect_timeout=5s", far.url())), (ORIGIN, origin.url())];
         settings.extend(mutation.map(|name| (MUTATION, name.to_owned())));
         let nodes = (0..nodes).map(|_| Process::spawn("cache", settings.clone())).collect::<Result<Vec<_>, _>>()?;
         let scene = Self { _far: far, origin, nodes };

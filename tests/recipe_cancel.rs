@@ -325,7 +325,7 @@ async fn i6_a_dropped_call_of_a_recipe_leaves_nothing_behind_over_a_server() {
     let patient = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
     let client = redis::Client::open(server.url()).unwrap();
     let look = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
-    let mut ground = Ground::of(&format!("{}?timeout=10s", server.url())).await;
+    let mut ground = Ground::of(&server.patient_url()).await;
     ground.look = Some(look.clone());
     let ground = Arc::new(ground);
     let points = cut_everywhere(Arc::clone(&ground)).await;
@@ -350,7 +350,7 @@ async fn i6_a_dropped_call_of_a_recipe_leaves_nothing_behind_over_a_server() {
 #[tokio::test]
 async fn i6_a_dropped_call_of_a_recipe_leaves_nothing_behind_over_a_cluster() {
     let cluster = Cluster::spawn().unwrap();
-    let ground = Ground::of(&format!("{}?cluster=true&timeout=10s", cluster.url())).await;
+    let ground = Ground::of(&cluster.patient_url()).await;
     let points = cut_everywhere(Arc::new(ground)).await;
     assert!(points >= 4 * CALLS.len(), "only {points} points");
 }

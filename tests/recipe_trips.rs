@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::testkit::within;
+use cache_core::testkit::{PATIENT, within};
 use cache_redis::testkit::Server;
 use cache_redis::{Command, Script, Value};
 use cache_strata::codec::Raw;
@@ -20,7 +20,7 @@ async fn up() -> (Server, Relay, Redis) {
     let server = Server::spawn().unwrap();
     let relay = Relay::spawn(server.address()).await.unwrap();
     // no heartbeat comes in between
-    let redis = Redis::connect(format!("{}?timeout=10s&heartbeat=1m", relay.url())).await.unwrap();
+    let redis = Redis::connect(format!("{}?{PATIENT}&heartbeat=1m", relay.url())).await.unwrap();
     (server, relay, redis)
 }
 
@@ -138,7 +138,7 @@ async fn limits() {
 #[tokio::test]
 async fn messages() {
     let (server, relay, redis) = up().await;
-    let direct = Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap();
+    let direct = Redis::connect(server.patient_url()).await.unwrap();
     for (channel, reach) in [("c", Reach::Everywhere), ("shard", Reach::Shard)] {
         let here: Topic<Bytes> = Topic::new(redis.clone(), channel, Raw).unwrap().reach(reach);
         let there: Topic<Bytes> = Topic::new(direct.clone(), channel, Raw).unwrap().reach(reach);

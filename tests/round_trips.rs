@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use cache_core::testkit::PATIENT;
 use cache_core::{Bus, Line};
 use cache_redis::testkit::Server;
 use cache_strata::observe::Metric;
@@ -16,7 +17,7 @@ async fn node(server: &Server, bound: Duration) -> (Relay, Tiered, Cache<u64>) {
 
 async fn node_with(server: &Server, bound: Duration, tracking: Tracking) -> (Relay, Tiered, Cache<u64>) {
     let relay = Relay::spawn(server.address()).await.unwrap();
-    let far = Redis::builder().url(format!("{}?timeout=10s&heartbeat=1m", relay.url())).tracking(tracking);
+    let far = Redis::builder().url(format!("{}?{PATIENT}&heartbeat=1m", relay.url())).tracking(tracking);
     let far = far.connect().await.unwrap();
     let tiered = Tiered::builder().near(Moka::new()).far(far).bound(bound).build().await.unwrap();
     let cache = tiered.cache("numbers").build().unwrap();

@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cache_core::testkit::free_port;
+use cache_core::testkit::{PATIENT, free_port};
 use cache_core::{Line, Result};
 
 use crate::Memcached;
 
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
 const ATTEMPTS: usize = 5;
 
 /// A running server.
@@ -25,7 +25,7 @@ impl Server {
     /// Starts `memcached` from the path with 256 MiB, and waits until it takes connections.
     ///
     /// # Errors
-    /// `NotFound` if there is none; `TimedOut` if it does not answer within 15 s.
+    /// `NotFound` if there is none; `TimedOut` if it does not answer within 60 s.
     pub fn spawn() -> io::Result<Self> {
         Self::spawn_with(&["-m", "256"])
     }
@@ -77,6 +77,12 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         format!("memcached://127.0.0.1:{}", self.port)
+    }
+
+    /// The url with [`PATIENT`](cache_core::testkit::PATIENT) deadlines, for tests that are not about deadlines.
+    #[must_use]
+    pub fn patient_url(&self) -> String {
+        format!("{}?{PATIENT}", self.url())
     }
 
     /// Kills the server and starts another, empty, on the same port.

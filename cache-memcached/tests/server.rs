@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_core::testkit::{eventually, within};
+use cache_core::testkit::{PATIENT, eventually, within};
 use cache_core::{Bus, CacheService, Change, Clock, ErrorKind, Leases, Line, NodeId, Stamp, Ticks};
 use cache_memcached::Memcached;
 use cache_memcached::testkit::{Server, lose_tag};
@@ -22,7 +22,7 @@ fn server() -> Server {
 }
 
 async fn connect(server: &Server) -> Memcached {
-    Memcached::connect(format!("{}?timeout=10s", server.url())).await.unwrap()
+    Memcached::connect(server.patient_url()).await.unwrap()
 }
 
 fn valid(s0: u64, generations: &cache_core::Generations) -> bool {
@@ -132,7 +132,7 @@ async fn held_before_the_number(server: &Server, meanwhile: impl AsyncFn() + 'st
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let target = server.url().replace("memcached://", "");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("memcached://{}?timeout=10s&connections=1", listener.local_addr().unwrap());
+    let url = format!("memcached://{}?{PATIENT}&connections=1", listener.local_addr().unwrap());
     tokio::task::spawn_local(async move {
         let (client, _) = listener.accept().await.unwrap();
         let (mut from_client, mut to_client) = client.into_split();
@@ -216,7 +216,7 @@ async fn a_login_is_needed_and_right_or_denied() {
     let file = std::env::temp_dir().join(format!("strata-login-{}", std::process::id()));
     std::fs::write(&file, "ada:p@ss\n").unwrap();
     let server = Server::spawn_with(&["-Y", file.to_str().unwrap()]).expect("this test needs a memcached");
-    let url = |login: &str| server.url().replace("://", &format!("://{login}"));
+    let url = |login: &str| server.patient_url().replace("://", &format!("://{login}"));
     for wrong in ["", "ada:wrong@", "bob:p%40ss@"] {
         let error = Memcached::connect(url(wrong)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{wrong}: {error}");
@@ -231,7 +231,7 @@ async fn a_login_is_needed_and_right_or_denied() {
 #[tokio::test]
 async fn an_unfit_server_is_refused_and_says_why() {
     let server = Server::spawn_with(&["-C"]).expect("this test needs a memcached");
-    let error = Memcached::connect(server.url()).await.unwrap_err();
+    let error = Memcached::connect(server.patient_url()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.message().contains("-C"), "{error}");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("memcached://{}?timeout=200ms&connect_timeout=200ms", listener.local_addr().unwrap());
@@ -242,7 +242,7 @@ async fn an_unfit_server_is_refused_and_says_why() {
 #[tokio::test]
 async fn a_server_with_larger_items_takes_larger_values() {
     let server = Server::spawn_with(&["-I", "4m", "-m", "256"]).expect("this test needs a memcached");
-    let store = Memcached::connect(format!("{}?max_value=3m&timeout=10s", server.url())).await.unwrap();
+    let store = Memcached::connect(format!("{}?max_value=3m&{PATIENT}", server.url())).await.unwrap();
     assert_eq!(store.max_value(), 3 << 20);
     let value = Bytes::from(vec![7; 3 << 20]);
     store.set("k", value.clone(), LONG).await.unwrap();
@@ -265,7 +265,7 @@ impl Ticks for Late {
 #[tokio::test]
 async fn a_client_whose_clock_is_an_hour_off_agrees_on_ttls() {
     let server = server();
-    let late = Memcached::builder().url(format!("{}?timeout=10s", server.url())).clock(Clock::from_source(Late));
+    let late = Memcached::builder().url(server.patient_url()).clock(Clock::from_source(Late));
     let (late, right) = (late.connect().await.unwrap(), connect(&server).await);
     late.set("late", Bytes::from_static(b"v"), LONG).await.unwrap();
     right.set("right", Bytes::from_static(b"v"), LONG).await.unwrap();

@@ -82,7 +82,7 @@ async fn what_has_expired_is_gone_and_saving_it_so_deletes_it() {
 async fn errors_are_told_and_name_neither_id_nor_data() {
     let mut ada = record(7, Span::hours(1));
     let mut server = cache_redis::testkit::Server::spawn().unwrap();
-    let gone = TowerSessions::new(cache_redis::Redis::connect(server.url()).await.unwrap());
+    let gone = TowerSessions::new(cache_redis::Redis::connect(server.patient_url()).await.unwrap());
     server.kill();
     let (memory, sessions) = pair();
     let mut large = ada.clone();

@@ -72,8 +72,8 @@ fn main() -> Result<ExitCode> {
     let stores = runtime.block_on(async {
         anyhow::Ok(Stores {
             memory: Memory::new(),
-            redis: Redis::connect(format!("{}?timeout=10s", server.url())).await?,
-            cluster: Redis::connect(format!("{}?cluster=true&timeout=10s", nodes.url())).await?,
+            redis: Redis::connect(server.patient_url()).await?,
+            cluster: Redis::connect(nodes.patient_url()).await?,
         })
     })?;
     Ok(libtest_mimic::run(&arguments, tests(&runtime, &stores)).exit_code())

@@ -84,7 +84,8 @@ pub(crate) fn command(workspace: &Workspace, only: &[String]) -> Result<bool> {
                 Err(_) => tally.add_failed(1),
             }
             let tests = tests?;
-            if tests.failed() > 0 { bail!(tests.closing()) } else { Ok(tests.closing()) }
+            let sum = tests.closing() + &tests.shaky();
+            if tests.failed() > 0 { bail!(sum) } else { Ok(sum) }
         });
     }
     println!("\n{}\n{}", table.text(), tally.closing());

@@ -1,5 +1,6 @@
 //! One command for laptop and CI.
 
+mod again;
 mod benches;
 mod caught;
 mod ci;

@@ -10,6 +10,10 @@ pub(crate) struct Tally {
     passed: u64,
     failed: u64,
     ignored: BTreeSet<String>,
+    /// The names of tests that failed, but for examples in documents.
+    broken: Vec<String>,
+    /// The names of tests that failed and then passed alone.
+    shaky: Vec<String>,
     /// What runners said of the tests that failed.
     words: Vec<String>,
     open: bool,
@@ -32,12 +36,16 @@ impl Tally {
             self.tells = false;
         } else if line == "failures:" {
             self.tells = true;
-        } else if self.tells && !line.is_empty() && self.words.len() < WORDS {
-            self.words.push(line.to_owned());
-        } else if let Some((name, state)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
-            && (state == "ignored" || state.starts_with("ignored,"))
-        {
-            self.ignored.insert(plain(name).to_owned());
+        } else if self.tells {
+            if !line.is_empty() && !of_a_backtrace(line) && self.words.len() < WORDS {
+                self.words.push(line.to_owned());
+            }
+        } else if let Some((name, state)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            if state == "ignored" || state.starts_with("ignored,") {
+                self.ignored.insert(plain(name).to_owned());
+            } else if state == "FAILED" && plain(name) == name.trim() {
+                self.broken.push(name.trim().to_owned());
+            }
         }
     }
 
@@ -62,6 +70,24 @@ impl Tally {
         let forbidden: Vec<_> = self.ignored.iter().filter(|name| !allowed.has(name)).cloned().collect();
         self.failed += forbidden.len() as u64;
         forbidden
+    }
+
+    /// The names of tests that failed, but for examples in documents.
+    pub(crate) fn names_of_failed(&self) -> &[String] {
+        &self.broken
+    }
+
+    /// Counts a failed test as passed: it did when it was alone.
+    pub(crate) fn forgive(&mut self, name: &str) {
+        self.broken.retain(|broken| broken != name);
+        self.failed -= 1;
+        self.passed += 1;
+        self.shaky.push(name.to_owned());
+    }
+
+    /// The tests that failed and then passed alone, as a tail for the sum; empty if there are none.
+    pub(crate) fn shaky(&self) -> String {
+        if self.shaky.is_empty() { String::new() } else { format!("; shaky: {}", self.shaky.join(", ")) }
     }
 
     /// Adds another sum.
@@ -100,6 +126,13 @@ impl Tally {
     pub(crate) fn closing(&self) -> String {
         format!("{} passed, {} failed", self.passed, self.failed)
     }
+}
+
+/// Whether a line is of a backtrace, which says less than it hides.
+fn of_a_backtrace(line: &str) -> bool {
+    let line = line.trim_start();
+    let frame = line.split_once(": ").is_some_and(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    frame || line.starts_with("at ") || line.starts_with("stack backtrace:") || line.starts_with("note: ")
 }
 
 /// A doctest's line number moves with every edit above it, so it isn't part of its name.
@@ -176,6 +209,28 @@ mod tests {
     #[test]
     fn what_was_said_of_a_failure_is_kept_for_the_end() {
         assert_eq!(tally(&format!("{OK}{TOLD}{OK}")).words(), ["---- a ----", "it was red", "    a"]);
+    }
+
+    #[test]
+    fn a_backtrace_is_left_out() {
+        let told = TOLD.replace(
+            "it was red",
+            "it was red\nstack backtrace:\n   0: a::b\n             at src/a.rs:1\n  13: c\nnote: run",
+        );
+        assert_eq!(tally(&told).words(), ["---- a ----", "it was red", "    a"]);
+    }
+
+    #[test]
+    fn a_test_that_passes_alone_is_forgiven_and_named() {
+        let mut sum = tally(&format!("{OK}{}", TOLD.replace("test a ...", "test a::b    ...")));
+        assert_eq!((sum.names_of_failed(), sum.shaky().as_str()), (&["a::b".to_owned()][..], ""));
+        sum.forgive("a::b");
+        assert_eq!((sum.closing(), sum.shaky()), ("3 passed, 0 failed".to_owned(), "; shaky: a::b".to_owned()));
+    }
+
+    #[test]
+    fn an_example_in_a_document_has_no_name_to_be_asked_for() {
+        assert!(tally("test src/lib.rs - x (line 3) ... FAILED\n").names_of_failed().is_empty());
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::servers;
 use crate::tally::{Allowed, Tally};
 use crate::workspace::Workspace;
+use crate::{again, servers};
 
 /// The tests that may be ignored, each with its reason.
 const ALLOWED: &str = "tests/allowed_ignored.txt";
@@ -36,6 +36,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Tally> {
             tally.line(line);
         })?;
     tally.end(success);
+    again::play(workspace, &mut tally)?;
     if !tally.words().is_empty() {
         println!("\nwhat failed, once more:\n{}", tally.words().join("\n"));
     }

@@ -6,6 +6,7 @@
 //! * [`Chaos`]: scripted faults in front of any store.
 //! * `recipe` (feature `recipe`): the suites of the recipes.
 //! * [`free_port`]: a port for a server that a test starts and may start again.
+//! * [`PATIENT`]: deadlines for tests that are not about deadlines.
 //! * [`history`]: checks recorded reads and acknowledgements against the staleness bound.
 //!
 //! A backend of one's own is tested in ten lines:
@@ -41,7 +42,7 @@ pub use port::free_port;
 pub use run::{Report, Trial, assert_conforms};
 pub use subject::Subject;
 pub use suite::CASES;
-pub use wait::{eventually, within};
+pub use wait::{PATIENT, eventually, within};
 
 #[cfg(test)]
 mod tests;

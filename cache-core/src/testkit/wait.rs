@@ -8,6 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// The longest that anything in the suite is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Options for the url of a server that is meant to answer: deadlines that a machine which is held up for seconds keeps.
+pub const PATIENT: &str = "timeout=10s&connect_timeout=10s";
+
 /// Waits until `holds` says `true`, asking every few milliseconds.
 ///
 /// # Panics

@@ -14,7 +14,7 @@ fn line() -> Line {
 
 async fn up() -> (Server, Redis) {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     (server, redis)
 }
 
@@ -330,11 +330,11 @@ async fn a_replica_and_an_isolated_primary_refuse_beats_and_changes() {
         assert!(std::time::Instant::now() < end, "the replica never synced");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     put(&redis, &frame(State::Value, 1)).await;
     redis.beat(&line()).await.unwrap();
 
-    let reader = Redis::connect(replica.url()).await.unwrap();
+    let reader = Redis::connect(replica.patient_url()).await.unwrap();
     let refused = reader.beat(&line()).await.unwrap_err();
     assert_eq!((refused.reply(), refused.operation()), (Some(Reply::ReadOnly), Some("beat")));
 

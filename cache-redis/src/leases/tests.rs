@@ -14,7 +14,7 @@ const CH: &str = "{ns}:ch";
 
 async fn up() -> (Server, Redis) {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     (server, redis)
 }
 

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 async fn up() -> (Server, Redis) {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     (server, redis)
 }
 

@@ -16,7 +16,7 @@ fn calls(server: &Server, command: &str) -> u64 {
 #[tokio::test]
 async fn scripts_are_loaded_ahead_and_a_flush_costs_one_round_trip() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let bytes = bytes::Bytes::from_static;
     let span = std::time::Duration::from_secs(5);
     let line = Line { seq: "s".into(), channel: "c".into(), tags: "t".into() };

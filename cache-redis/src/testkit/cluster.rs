@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use cache_core::testkit::PATIENT;
+
 use super::sentinel::in_sync;
 use super::{Server, until};
 
@@ -92,6 +94,12 @@ impl Cluster {
     #[must_use]
     pub fn url(&self) -> String {
         self.0[0].url()
+    }
+
+    /// As [`url`](Self::url), saying that it is a cluster's, and with [`PATIENT`](cache_core::testkit::PATIENT) deadlines.
+    #[must_use]
+    pub fn patient_url(&self) -> String {
+        format!("{}?cluster=true&{PATIENT}", self.url())
     }
 
     /// The index of the primary that owns `key`'s slot, as the running nodes see it.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use cache_core::testkit::free_port;
+use cache_core::testkit::{PATIENT, free_port};
 use tempfile::TempDir;
 
 use super::process::{Process, find};
 use super::until;
 
-const START: Duration = Duration::from_secs(15);
-const REPLY: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
+const REPLY: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 5;
 /// How far above its port a cluster node talks to the others.
 const BUS: u16 = 10_000;
@@ -114,7 +114,7 @@ impl Builder {
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// `NotFound` if there is no server binary; `TimedOut` if it does not answer within 15 s, with its log.
+    /// `NotFound` if there is no server binary; `TimedOut` if it does not answer within 60 s, with its log.
     pub fn spawn(self) -> io::Result<Server> {
         let binary = match &self.binary {
             Some(path) => path.clone(),
@@ -188,6 +188,12 @@ impl Server {
         format!("{scheme}://{}127.0.0.1:{}", self.login(), self.port)
     }
 
+    /// The url with [`PATIENT`](cache_core::testkit::PATIENT) deadlines, for tests that are not about deadlines.
+    #[must_use]
+    pub fn patient_url(&self) -> String {
+        format!("{}?{PATIENT}", self.url())
+    }
+
     /// The path of the unix socket, if there is one.
     #[must_use]
     pub fn socket(&self) -> Option<PathBuf> {
@@ -216,7 +222,7 @@ impl Server {
     /// with one item a line.
     ///
     /// # Errors
-    /// The server's error reply as text; `TimedOut` after 10 s.
+    /// The server's error reply as text; `TimedOut` after 30 s.
     pub fn cli(&self, args: &[&str]) -> io::Result<String> {
         let url = match self.socket() {
             Some(path) => {

@@ -15,7 +15,7 @@ use crate::{Command, Redis, Script, Value};
 const LONG: Duration = Duration::from_secs(300);
 
 async fn connect(server: &Server) -> Redis {
-    Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap()
+    Redis::connect(server.patient_url()).await.unwrap()
 }
 
 async fn number(redis: &Redis, key: &str) -> i64 {
@@ -141,7 +141,7 @@ async fn concurrent_transactions_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_takes_transactions_scripts_and_pipelines_in_one_slot() {
     let cluster = Cluster::spawn().unwrap();
-    let redis = Redis::connect(format!("{}?cluster=true&timeout=10s", cluster.url())).await.unwrap();
+    let redis = Redis::connect(cluster.patient_url()).await.unwrap();
     nothing_is_lost(&redis).await;
     let script = Script::new("return #KEYS");
     redis.preload(&[&script]).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cache_core::testkit::assert_conforms;
+use cache_core::testkit::{PATIENT, assert_conforms};
 use cache_core::{Atomic, Bus, BusEvent, CacheService, Change, ErrorKind, Line, Listener, NodeId, Reply, Sweep};
 use tokio::time::timeout;
 
@@ -29,7 +29,7 @@ async fn apart<T: Send + 'static>(cluster: &Arc<Cluster>, work: impl FnOnce(&Clu
 }
 
 fn over(cluster: &Cluster) -> RedisBuilder {
-    Redis::builder().url(cluster.url()).cluster().timeout(Duration::from_secs(1))
+    Redis::builder().url(cluster.patient_url()).cluster().timeout(Duration::from_secs(1))
 }
 
 fn line(bucket: usize) -> Line {
@@ -122,7 +122,7 @@ async fn what_is_no_cluster_or_taken_for_none_is_said() {
     let error = Redis::connect("redis+cluster://127.0.0.1:1,127.0.0.1:2").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let cluster = spawn().await;
-    let redis = Redis::connect(cluster.url()).await.unwrap();
+    let redis = Redis::connect(format!("{}?{PATIENT}", cluster.url())).await.unwrap();
     let mut errors = Vec::new();
     for i in 0..20 {
         errors.extend(redis.get(&format!("key{i}")).await.err());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cache_core::{CacheService, ErrorKind, Reply};
 
-use super::{TTL, client_id, until};
+use super::{TTL, client_id, connected, until};
 use crate::testkit::{Direction, Proxy, Server};
 use crate::{Redis, RedisBuilder};
 
@@ -20,7 +20,7 @@ fn quick(url: &str) -> RedisBuilder {
 #[tokio::test]
 async fn comes_back_after_a_kill_and_a_restart_on_the_same_port() {
     let mut server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     redis.set("a", "1".into(), TTL).await.unwrap();
     assert_eq!(redis.get("a").await.unwrap().as_deref(), Some(&b"1"[..]));
     let run = redis.link().run();
@@ -30,7 +30,7 @@ async fn comes_back_after_a_kill_and_a_restart_on_the_same_port() {
     let began = Instant::now();
     let error = redis.get("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
     server.restart().unwrap();
     until("the connection is back", || async { redis.get("a").await.is_ok() }).await;
@@ -41,22 +41,22 @@ async fn comes_back_after_a_kill_and_a_restart_on_the_same_port() {
 #[tokio::test]
 async fn calls_fail_at_once_while_a_server_stays_away() {
     let mut server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).grace(Duration::from_millis(30)).connect().await.unwrap();
+    let redis = connected(quick(&server.url()).grace(Duration::from_millis(30))).await;
     server.kill();
     until("the refusal is known", || async { redis.get("a").await.unwrap_err().to_string().contains("refused") }).await;
     let began = Instant::now();
-    for _ in 0..50 {
+    for _ in 0..500 {
         let error = redis.get("a").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
-    // after the grace no call waits: fifty would take 1.5 s
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    // after the grace no call waits: they would take 15 s together
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_frozen_server_costs_each_call_its_deadline_and_is_left_after_some() {
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).heartbeat(Duration::from_secs(60)).connect().await.unwrap();
+    let redis = connected(quick(&server.url()).heartbeat(Duration::from_secs(60))).await;
     let before = client_id(&redis).await;
     server.pause().unwrap();
     for call in 0..3 {
@@ -64,7 +64,7 @@ async fn a_frozen_server_costs_each_call_its_deadline_and_is_left_after_some() {
         let error = redis.get("a").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "call {call}: {error:?}");
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(95) && took < Duration::from_millis(300), "{took:?}");
+        assert!(took >= Duration::from_millis(95) && took < Duration::from_secs(2), "{took:?}");
     }
     // the third unanswered call has the connection rebuilt; no call waits for the frozen one any more
     until("left", || async { redis.get("a").await.unwrap_err().kind() == ErrorKind::Unavailable }).await;
@@ -76,7 +76,7 @@ async fn a_frozen_server_costs_each_call_its_deadline_and_is_left_after_some() {
 #[tokio::test]
 async fn calls_that_wait_together_count_as_one_miss() {
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).heartbeat(Duration::from_secs(60)).connect().await.unwrap();
+    let redis = connected(quick(&server.url()).heartbeat(Duration::from_secs(60))).await;
     let before = client_id(&redis).await;
     server.pause().unwrap();
     let calls = futures_util::future::join_all((0..50).map(|_| redis.get("a"))).await;
@@ -90,7 +90,7 @@ async fn calls_that_wait_together_count_as_one_miss() {
 async fn an_idle_connection_to_a_silent_server_is_noticed_by_the_heartbeat() {
     let server = Server::spawn().unwrap();
     let proxy = Proxy::spawn(server.address()).await.unwrap();
-    let redis = quick(&proxy.url()).connect().await.unwrap();
+    let redis = connected(quick(&proxy.url())).await;
     assert_eq!(redis.get("a").await.unwrap(), None);
     proxy.stall(Direction::Replies);
     proxy.refuse(true);
@@ -103,7 +103,7 @@ async fn an_idle_connection_to_a_silent_server_is_noticed_by_the_heartbeat() {
 #[tokio::test]
 async fn a_cut_connection_is_replaced_within_the_grace() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).grace(Duration::from_secs(5)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).grace(Duration::from_secs(5)).connect().await.unwrap();
     let before = client_id(&redis).await;
     assert_eq!(server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap(), "1");
     until("the loss is seen", || async { client_id(&redis).await != before }).await;
@@ -114,7 +114,7 @@ async fn a_cut_connection_is_replaced_within_the_grace() {
 async fn a_demoted_server_is_left_but_serves_until_another_is_there() {
     let primary = Server::spawn().unwrap();
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).connect().await.unwrap();
+    let redis = connected(quick(&server.url())).await;
     redis.set("a", "1".into(), TTL).await.unwrap();
     let before = client_id(&redis).await;
     server.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).unwrap();
@@ -133,7 +133,7 @@ async fn a_server_that_never_recovers_is_not_hammered_with_rebuilds() {
     let primary = Server::spawn().unwrap();
     let server = Server::spawn().unwrap();
     server.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let end = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < end {
         assert!(redis.set("a", "1".into(), TTL).await.is_err());
@@ -148,7 +148,7 @@ async fn credentials_that_stop_working_are_reported_and_rarely_tried() {
     let server = Server::spawn().unwrap();
     server.cli(&["ACL", "SETUSER", "app", "on", ">one", "~*", "+@all"]).unwrap();
     let url = format!("redis://app:one@{}", server.address());
-    let redis = quick(&url).connect().await.unwrap();
+    let redis = connected(quick(&url)).await;
     redis.set("a", "1".into(), TTL).await.unwrap();
     server.cli(&["ACL", "SETUSER", "app", "resetpass", ">two"]).unwrap();
     server.cli(&["CLIENT", "KILL", "USER", "app"]).unwrap();
@@ -174,7 +174,7 @@ fn connections_made(server: &Server) -> u64 {
 #[tokio::test]
 async fn dropping_the_last_handle_closes_the_connections() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).client_name("gone").connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).client_name("gone").connect().await.unwrap();
     redis.set("a", vec![0; 100_000].into(), TTL).await.unwrap();
     let open = || server.cli(&["CLIENT", "LIST"]).unwrap().matches("name=gone").count();
     assert_eq!(open(), 2, "commands and bulk");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use cache_core::testkit::PATIENT;
 use cache_core::{CacheService, ErrorKind, Reply};
 
 use super::TTL;
@@ -21,25 +22,25 @@ async fn works(redis: &Redis) {
 #[tokio::test]
 async fn resp3_is_spoken_and_resp2_where_hello_is_unknown() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     works(&redis).await;
     assert!(info(&redis).await.contains(" resp=3"), "{}", info(&redis).await);
 
     let old = Server::builder().args(&["--rename-command", "HELLO", ""]).spawn().unwrap();
-    let redis = Redis::connect(old.url()).await.unwrap();
+    let redis = Redis::connect(old.patient_url()).await.unwrap();
     works(&redis).await;
     assert!(info(&redis).await.contains(" resp=2"), "{}", info(&redis).await);
 
-    let error = Redis::connect(format!("{}?protocol=resp3", old.url())).await.unwrap_err();
+    let error = Redis::connect(format!("{}?{PATIENT}&protocol=resp3", old.url())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let redis = Redis::builder().url(server.url()).resp2().connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).resp2().connect().await.unwrap();
     assert!(info(&redis).await.contains(" resp=2"));
 }
 
 #[tokio::test]
 async fn the_refusal_of_resp3_is_remembered() {
     let old = Server::builder().args(&["--rename-command", "HELLO", ""]).spawn().unwrap();
-    let redis = Redis::connect(old.url()).await.unwrap();
+    let redis = Redis::connect(old.patient_url()).await.unwrap();
     let attempts = || {
         let stats = old.cli(&["INFO", "stats"]).unwrap();
         stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")?.trim().parse::<u64>().ok())
@@ -58,14 +59,14 @@ async fn passwords_over_both_protocols() {
             builder = builder.args(&["--rename-command", "HELLO", ""]);
         }
         let server = builder.spawn().unwrap();
-        works(&Redis::connect(server.url()).await.unwrap()).await;
+        works(&Redis::connect(server.patient_url()).await.unwrap()).await;
 
-        let wrong = format!("redis://:{SECRET}x@{}", server.address());
+        let wrong = format!("redis://:{SECRET}x@{}?{PATIENT}", server.address());
         let error = Redis::connect(&wrong).await.unwrap_err();
         assert_eq!((error.kind(), error.reply()), (ErrorKind::Denied, Some(Reply::WrongPass)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
 
-        let error = Redis::connect(format!("redis://{}", server.address())).await.unwrap_err();
+        let error = Redis::connect(format!("redis://{}?{PATIENT}", server.address())).await.unwrap_err();
         assert_eq!((error.kind(), error.reply()), (ErrorKind::Denied, Some(Reply::NoAuth)), "{error:?}");
         assert!(error.to_string().contains("password"), "{error}");
     }
@@ -77,7 +78,7 @@ async fn an_acl_user_needs_no_more_than_its_keys() {
         "user default off\nuser admin on >admin ~* &* +@all\nuser app on >{SECRET} ~app:* &c +@read +@write +@connection +subscribe +publish -@dangerous\n"
     );
     let server = Server::builder().acl(lines, "admin", "admin").spawn().unwrap();
-    let redis = Redis::connect(format!("redis://app:{SECRET}@{}", server.address())).await.unwrap();
+    let redis = Redis::connect(format!("redis://app:{SECRET}@{}?{PATIENT}", server.address())).await.unwrap();
     redis.set("app:a", "1".into(), TTL).await.unwrap();
     assert_eq!(redis.link().run(), 0, "INFO is not allowed");
     for error in [redis.get("other").await.unwrap_err(), redis.get_many(&["app:a", "other"]).await.unwrap_err()] {
@@ -93,12 +94,12 @@ async fn an_acl_user_needs_no_more_than_its_keys() {
 #[tokio::test]
 async fn databases_are_kept_apart() {
     let server = Server::spawn().unwrap();
-    let zero = Redis::connect(server.url()).await.unwrap();
-    let two = Redis::connect(format!("{}/2", server.url())).await.unwrap();
+    let zero = Redis::connect(server.patient_url()).await.unwrap();
+    let two = Redis::connect(format!("{}/2?{PATIENT}", server.url())).await.unwrap();
     two.set("a", vec![1; 100_000].into(), TTL).await.unwrap();
     assert_eq!(zero.get("a").await.unwrap(), None);
     assert_eq!(two.get("a").await.unwrap().map(|v| v.len()), Some(100_000));
-    let error = Redis::connect(format!("{}/999", server.url())).await.unwrap_err();
+    let error = Redis::connect(format!("{}/999?{PATIENT}", server.url())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
     assert!(error.to_string().contains("db"), "{error}");
 }
@@ -107,9 +108,9 @@ async fn databases_are_kept_apart() {
 async fn unix_sockets() {
     let server = Server::builder().unix_socket().spawn().unwrap();
     let path = server.socket().unwrap();
-    works(&Redis::connect(format!("redis+unix://{}", path.display())).await.unwrap()).await;
-    works(&Redis::connect(format!("unix://{}?db=1", path.display())).await.unwrap()).await;
-    works(&Redis::builder().unix(&path).connect().await.unwrap()).await;
+    works(&Redis::connect(format!("redis+unix://{}?{PATIENT}", path.display())).await.unwrap()).await;
+    works(&Redis::connect(format!("unix://{}?{PATIENT}&db=1", path.display())).await.unwrap()).await;
+    works(&Redis::builder().unix(&path).connect_timeout(Duration::from_secs(10)).connect().await.unwrap()).await;
     let error = Redis::connect("unix:///no/such.sock").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("no socket at /no/such.sock"), "{error}");
@@ -118,7 +119,7 @@ async fn unix_sockets() {
 #[tokio::test]
 async fn what_does_not_answer_is_named_in_time() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let error = Redis::connect(format!("redis://127.0.0.1:{port}")).await.unwrap_err();
+    let error = Redis::connect(format!("redis://127.0.0.1:{port}?{PATIENT}")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(&format!("127.0.0.1:{port} refused; check")), "{error}");
 
@@ -134,7 +135,7 @@ async fn what_does_not_answer_is_named_in_time() {
     let error = builder.connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("within 150 ms"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -147,7 +148,7 @@ async fn a_server_of_another_kind_is_named() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let error = Redis::connect(format!("redis://127.0.0.1:{port}")).await.unwrap_err();
+    let error = Redis::connect(format!("redis://127.0.0.1:{port}?{PATIENT}")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains("not of the redis protocol"), "{error}");
 }
@@ -155,7 +156,7 @@ async fn a_server_of_another_kind_is_named() {
 #[tokio::test]
 async fn server_errors_are_typed_and_hold_no_text_of_ours() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     redis.set("zebra", "1".into(), TTL).await.unwrap();
     let _: () = redis.link().call("test", redis::cmd("LPUSH").arg("list").arg(1)).await.unwrap();
     let eval = |body: &str| redis::cmd("EVAL").arg(body).arg(1).arg("zebra").clone();

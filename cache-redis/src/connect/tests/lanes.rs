@@ -15,7 +15,7 @@ const LARGE: usize = 900_000;
 #[tokio::test]
 async fn large_values_do_not_share_a_connection_with_small_ones() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).client_name("lane").connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).client_name("lane").connect().await.unwrap();
     let id = client_id(&redis).await;
     redis.set("small", "1".into(), TTL).await.unwrap();
     assert_eq!(connections(&server, "lane").len(), 1);
@@ -38,7 +38,7 @@ async fn large_values_do_not_share_a_connection_with_small_ones() {
 #[tokio::test]
 async fn a_large_value_does_not_hold_up_small_ones() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     redis.set("small", "1".into(), TTL).await.unwrap();
     // a connection whose write is held back answers nothing that comes after it
     server.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]).unwrap();
@@ -61,7 +61,7 @@ async fn a_large_value_does_not_hold_up_small_ones() {
 #[tokio::test]
 async fn concurrent_calls_share_one_connection() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).client_name("one").connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).client_name("one").connect().await.unwrap();
     redis.set("a", "1".into(), TTL).await.unwrap();
     let calls = (0..2000).map(|i| {
         let redis = redis.clone();
@@ -72,7 +72,7 @@ async fn concurrent_calls_share_one_connection() {
         assert_eq!(call.unwrap().unwrap(), expected, "no call gets another's reply");
     }
     assert_eq!(connections(&server, "one").len(), 1);
-    let many = Redis::builder().url(server.url()).client_name("many").connections(3).connect().await.unwrap();
+    let many = Redis::builder().url(server.patient_url()).client_name("many").connections(3).connect().await.unwrap();
     futures_util::future::join_all((0..30).map(|_| many.get("a"))).await;
     assert_eq!(connections(&server, "many").len(), 3);
 }
@@ -112,7 +112,7 @@ async fn calls_do_not_wait_for_each_others_round_trips() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gathered_writes_strand_no_call() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     redis.set("a", "1".into(), TTL).await.unwrap();
     for tasks in [1, 2, 3, 64] {
         let calls = (0..tasks).map(|_| {
@@ -132,7 +132,7 @@ async fn gathered_writes_strand_no_call() {
 #[tokio::test]
 async fn dropped_calls_leave_the_replies_of_others_alone() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     for i in 0..200 {
         redis.set(&format!("k{i}"), format!("v{i}").into(), TTL).await.unwrap();
     }
@@ -150,7 +150,7 @@ async fn dropped_calls_leave_the_replies_of_others_alone() {
 #[tokio::test]
 async fn batches_of_any_length() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     for count in [0, 1, 255, 256, 257, 1500] {
         let names: Vec<_> = (0..count).map(|i| format!("{count}:{i}")).collect();
         let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Bytes::from(name.clone()))).collect();
@@ -174,7 +174,7 @@ async fn batches_of_any_length() {
 #[tokio::test]
 async fn bad_arguments_are_refused_before_any_call() {
     let mut server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).max_value(10).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).max_value(10).connect().await.unwrap();
     server.kill();
     let long = "k".repeat(2000);
     let ok = Bytes::from_static(b"v");
@@ -198,7 +198,7 @@ async fn bad_arguments_are_refused_before_any_call() {
 #[tokio::test]
 async fn raw_has_the_drivers_commands() {
     let mut server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let mut raw = redis.raw();
     let _: () = raw.hset("hash", "name", "Ada").await.unwrap();
     let name: String = raw.hget("hash", "name").await.unwrap();
@@ -219,9 +219,9 @@ async fn raw_has_the_drivers_commands() {
     // what is done to this connection stays there, and a blocking call is bounded
     let mut slow = redis.raw().with_timeout(Duration::from_millis(50));
     let began = Instant::now();
-    let error = slow.blpop::<_, (String, String)>("nothing", 0.2).await.unwrap_err();
+    let error = slow.blpop::<_, (String, String)>("nothing", 60.0).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(190));
+    assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(redis.get("a").await.unwrap(), None, "the cache is not held up");
 
     server.restart().unwrap();

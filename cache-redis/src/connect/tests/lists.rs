@@ -34,7 +34,7 @@ async fn connect(url: String) -> Redis {
 #[tokio::test]
 async fn a_long_list_does_not_flood_a_server_that_hangs() {
     let server = Server::spawn().unwrap();
-    let redis = connect(server.url()).await;
+    let redis = connect(server.patient_url()).await;
     let names = names(30_000);
     let keys = texts(&names);
     server.pause().unwrap();

@@ -12,9 +12,20 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
-use crate::Redis;
+use crate::{Redis, RedisBuilder};
 
 const TTL: Duration = Duration::from_secs(60);
+
+/// A first connection within `builder`'s own short deadlines, for which a machine that is held up may need some attempts.
+async fn connected(builder: RedisBuilder) -> Redis {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match builder.clone().connect().await {
+            Ok(redis) => return redis,
+            Err(error) => assert!(error.is_transient() && Instant::now() < end, "{error}"),
+        }
+    }
+}
 
 /// Waits until `condition` holds.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {

@@ -47,7 +47,7 @@ impl Noise {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joined_reads_return_what_single_ones_do() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     fill(&redis).await;
     let mut tasks = JoinSet::new();
     for task in 0..MANY {
@@ -73,7 +73,7 @@ async fn joined_reads_return_what_single_ones_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_contract_holds_while_reads_are_joined() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     let noise = Noise::over(&redis);
     let report = assert_conforms(redis.clone()).await;
     drop(noise);
@@ -83,7 +83,7 @@ async fn the_contract_holds_while_reads_are_joined() {
 #[tokio::test]
 async fn an_error_of_one_key_is_not_that_of_others() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     fill(&redis).await;
     for i in (0..MANY).step_by(10) {
         server.cli(&["DEL", &name(i)]).unwrap();
@@ -113,7 +113,7 @@ fn counted(server: &Server) -> Option<String> {
 #[tokio::test]
 async fn a_key_that_is_gone_is_told_from_one_of_another_kind_after_reads_that_all_found_theirs() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     fill(&redis).await;
     let names: Vec<String> = (0..MANY).map(name).collect();
     let all = || join_all(names.iter().map(|name| redis.get(name)));
@@ -143,7 +143,7 @@ async fn a_key_that_is_gone_is_told_from_one_of_another_kind_after_reads_that_al
 #[tokio::test]
 async fn an_error_of_the_server_reaches_everybody() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     server.cli(&["ACL", "SETUSER", "default", "-get", "-mget"]).unwrap();
     let refused = join_all((0..MANY).map(|_| redis.get("k"))).await;
     for error in refused {
@@ -177,7 +177,7 @@ async fn each_reader_keeps_its_own_deadline() {
     while let Some(ended) = tasks.join_next().await {
         let (answer, took) = ended.unwrap();
         assert!(matches!(answer, Err(ErrorKind::Timeout | ErrorKind::Unavailable)), "{answer:?}");
-        assert!(took < SPAN * 4, "{took:?}");
+        assert!(took < SPAN * 12, "{took:?}");
     }
     assert_eq!(redis.link().reads().0, 0);
     proxy.flow();
@@ -193,7 +193,7 @@ async fn each_reader_keeps_its_own_deadline() {
 #[tokio::test]
 async fn readers_who_leave_take_nobody_along() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let redis = Redis::builder().url(server.patient_url()).timeout(Duration::from_secs(10)).connect().await.unwrap();
     fill(&redis).await;
     let names: Vec<String> = (0..MANY).map(name).collect();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -221,7 +221,8 @@ async fn readers_who_leave_take_nobody_along() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joined_reads_of_a_cluster_follow_slots_that_move() {
     let cluster = tokio::task::spawn_blocking(|| Arc::new(Cluster::spawn().unwrap())).await.unwrap();
-    let redis = Redis::builder().url(cluster.url()).cluster().timeout(Duration::from_secs(5)).connect().await.unwrap();
+    let redis =
+        Redis::builder().url(cluster.patient_url()).cluster().timeout(Duration::from_secs(5)).connect().await.unwrap();
     // one slot moves and others stay
     let key = |i: usize| if i.is_multiple_of(2) { format!("{{moves}}{i}") } else { name(i) };
     for i in 0..MANY {
@@ -261,7 +262,7 @@ async fn joined_reads_of_a_cluster_follow_slots_that_move() {
 async fn large_values_leave_the_joined_requests() {
     const LARGE: usize = 300_000;
     let server = Server::spawn().unwrap();
-    let redis = Redis::builder().url(server.url()).client_name("lane").timeout(Duration::from_secs(10));
+    let redis = Redis::builder().url(server.patient_url()).client_name("lane").timeout(Duration::from_secs(10));
     let redis = redis.connect().await.unwrap();
     fill(&redis).await;
     let noise = Noise::over(&redis);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cache_core::{CacheService, ErrorKind};
 use tokio::time::timeout;
 
-use super::{TTL, until};
+use super::{TTL, connected, until};
 use crate::connect::{SubEvent, Subscriber};
 use crate::testkit::{Direction, Proxy, Server};
 use crate::{Redis, RedisBuilder};
@@ -33,7 +33,7 @@ fn message(channel: &str, payload: &str) -> SubEvent {
 #[tokio::test]
 async fn messages_arrive_in_order_from_the_moment_of_confirmation() {
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).connect().await.unwrap();
+    let redis = connected(quick(&server.url())).await;
     let mut sub = redis.link().subscribe(vec!["a".into(), "b".into(), "a".into()]).await.unwrap();
     for i in 0..200 {
         let channel = if i % 2 == 0 { "a" } else { "b" };
@@ -54,7 +54,7 @@ async fn messages_arrive_in_order_from_the_moment_of_confirmation() {
 #[tokio::test]
 async fn idle_subscriptions_stay() {
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).connect().await.unwrap();
+    let redis = connected(quick(&server.url())).await;
     let mut sub = redis.link().subscribe(vec!["a".into()]).await.unwrap();
     // many heartbeats
     assert!(timeout(Duration::from_millis(600), sub.next()).await.is_err());
@@ -65,7 +65,7 @@ async fn idle_subscriptions_stay() {
 #[tokio::test]
 async fn a_killed_connection_is_a_gap_that_ends() {
     let server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).connect().await.unwrap();
+    let redis = connected(quick(&server.url())).await;
     let mut sub = redis.link().subscribe(vec!["a".into()]).await.unwrap();
     publish(&redis, "a", "1").await;
     assert_eq!(server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap(), "1");
@@ -79,7 +79,7 @@ async fn a_killed_connection_is_a_gap_that_ends() {
 #[tokio::test]
 async fn a_restarted_server_is_a_gap_that_ends() {
     let mut server = Server::spawn().unwrap();
-    let redis = quick(&server.url()).connect().await.unwrap();
+    let redis = connected(quick(&server.url())).await;
     let mut sub = redis.link().subscribe(vec!["a".into()]).await.unwrap();
     server.kill();
     assert_eq!(next(&mut sub).await, SubEvent::Lost);
@@ -97,7 +97,7 @@ async fn a_restarted_server_is_a_gap_that_ends() {
 async fn a_silent_server_is_a_gap() {
     let server = Server::spawn().unwrap();
     let proxy = Proxy::spawn(server.address()).await.unwrap();
-    let redis = quick(&proxy.url()).connect().await.unwrap();
+    let redis = connected(quick(&proxy.url())).await;
     let mut sub = redis.link().subscribe(vec!["a".into()]).await.unwrap();
     proxy.stall(Direction::Replies);
     assert_eq!(next(&mut sub).await, SubEvent::Lost);
@@ -108,7 +108,7 @@ async fn a_silent_server_is_a_gap() {
 #[tokio::test]
 async fn a_slow_reader_is_told_of_the_gap_and_memory_stays_bounded() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let mut sub = redis.link().subscribe(vec!["a".into()]).await.unwrap();
     for (count, len) in [(6000, 1), (60, 900_000)] {
         let payload = "x".repeat(len);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cache_core::testkit::PATIENT;
 use cache_core::{CacheService, ErrorKind};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -62,28 +63,28 @@ async fn works(redis: &Redis) {
 async fn the_servers_certificate_is_checked() {
     let authority = Authority::new();
     let server = authority.server("localhost", "no");
-    let url = format!("rediss://localhost:{}", server.port());
-    let trusting = format!("{url}?ca={}", authority.ca().display());
+    let url = format!("rediss://localhost:{}?{PATIENT}", server.port());
+    let trusting = format!("{url}&ca={}", authority.ca().display());
     works(&Redis::connect(&trusting).await.unwrap()).await;
     let pem = std::fs::read(authority.ca()).unwrap();
     works(&Redis::builder().url(&url).ca_pem(pem).connect().await.unwrap()).await;
 
     let stranger = Authority::new();
-    let error = Redis::connect(format!("{url}?ca={}", stranger.ca().display())).await.unwrap_err();
+    let error = Redis::connect(format!("{url}&ca={}", stranger.ca().display())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
     assert!(error.to_string().contains("issuer is unknown; set ca"), "{error}");
     // the system's authorities, if it has any, don't know it either
     let error = Redis::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
     // an explicit wish
-    works(&Redis::connect(format!("{url}?verify=false")).await.unwrap()).await;
+    works(&Redis::connect(format!("{url}&verify=false")).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn the_name_is_checked_and_can_be_set() {
     let authority = Authority::new();
     let server = authority.server("cache.example", "no");
-    let url = format!("rediss://127.0.0.1:{}?ca={}", server.port(), authority.ca().display());
+    let url = format!("rediss://127.0.0.1:{}?{PATIENT}&ca={}", server.port(), authority.ca().display());
     let error = Redis::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
     assert!(error.to_string().contains("set server_name"), "{error}");
@@ -95,7 +96,7 @@ async fn client_certificates() {
     let authority = Authority::new();
     let server = authority.server("localhost", "yes");
     let (cert, key) = authority.issue("client");
-    let url = format!("rediss://localhost:{}", server.port());
+    let url = format!("rediss://localhost:{}?{PATIENT}", server.port());
     let builder = Redis::builder().url(&url).ca(authority.ca());
     works(&builder.clone().identity(&cert, &key).connect().await.unwrap()).await;
     let (pem, pem_key) = (std::fs::read(&cert).unwrap(), std::fs::read(&key).unwrap());
@@ -116,10 +117,11 @@ async fn client_certificates() {
 #[tokio::test]
 async fn the_wrong_kind_of_port_is_named() {
     let plain = Server::spawn().unwrap();
-    let error = Redis::connect(format!("rediss://localhost:{}?verify=false", plain.port())).await.unwrap_err();
+    let error =
+        Redis::connect(format!("rediss://localhost:{}?{PATIENT}&verify=false", plain.port())).await.unwrap_err();
     assert!(error.to_string().contains("tls"), "{error}");
     let authority = Authority::new();
     let server = authority.server("localhost", "no");
-    let error = Redis::connect(format!("redis://127.0.0.1:{}", server.port())).await.unwrap_err();
+    let error = Redis::connect(format!("redis://127.0.0.1:{}?{PATIENT}", server.port())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }

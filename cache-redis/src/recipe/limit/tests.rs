@@ -13,7 +13,7 @@ use crate::testkit::Server;
 #[tokio::test]
 async fn the_scripts_compute_what_the_functions_do() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let millis = Duration::from_millis;
     for (row, algorithm) in
         [Algorithm::Gcra, Algorithm::Fixed, Algorithm::Sliding, Algorithm::Log].into_iter().enumerate()
@@ -51,7 +51,7 @@ type Take = (u64, u32, Outcome);
 async fn rush(server: &Server, key: &str, limit: &Limit) -> Vec<Take> {
     let mut clients = JoinSet::new();
     for client in 0..6 {
-        let redis = Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap();
+        let redis = Redis::connect(server.patient_url()).await.unwrap();
         let (key, limit) = (key.to_owned(), *limit);
         clients.spawn(async move {
             let mut random = fastrand::Rng::with_seed(client);
@@ -129,7 +129,7 @@ async fn a_limit_that_is_read_and_written_in_two_steps_lets_too_many_through() {
     let server = Server::spawn().unwrap();
     let mut clients = JoinSet::new();
     for _ in 0..6 {
-        let redis = Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap();
+        let redis = Redis::connect(server.patient_url()).await.unwrap();
         clients.spawn(async move {
             let mut allowed = 0;
             for _ in 0..50 {
@@ -178,7 +178,7 @@ async fn while_the_server_is_away_the_rule_decides_and_then_the_server_again() {
 #[tokio::test]
 async fn every_limit_has_a_ttl_and_a_denial_writes_nothing() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     for algorithm in [Algorithm::Gcra, Algorithm::Fixed, Algorithm::Sliding, Algorithm::Log] {
         let limit = Limit::new(1, Duration::from_secs(60)).by(algorithm);
         assert!(redis.take("k", &limit, 0).await.unwrap().allowed);
@@ -203,7 +203,7 @@ async fn every_limit_has_a_ttl_and_a_denial_writes_nothing() {
 #[tokio::test]
 async fn what_lies_too_far_in_the_future_is_pulled_in() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let far = "9000000000000000";
     let held = [
         (Algorithm::Gcra, format!("g:{far}")),
@@ -226,7 +226,7 @@ async fn what_lies_too_far_in_the_future_is_pulled_in() {
 #[tokio::test]
 async fn the_naive_window_locks_out_who_keeps_trying() {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     let (mut naive, mut ours, mut held) = (0, 0, None);
     let limit = Limit::per_second(10).by(Algorithm::Log);
     for i in 0..300_u64 {

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn up() -> (Server, Redis) {
     let server = Server::spawn().unwrap();
-    let redis = Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap();
+    let redis = Redis::connect(server.patient_url()).await.unwrap();
     (server, redis)
 }
 
@@ -54,7 +54,7 @@ async fn each_step_is_one_round_trip() {
 #[tokio::test]
 async fn who_waits_does_not_poll_and_is_woken_by_the_release() {
     let (server, redis) = up().await;
-    let other = Redis::connect(format!("{}?timeout=10s", server.url())).await.unwrap();
+    let other = Redis::connect(server.patient_url()).await.unwrap();
     let mut quickest = PATIENCE;
     for round in 0..3 {
         let guard = Locks::new(redis.clone()).acquire("k", LONG).await.unwrap();
