@@ -62,7 +62,8 @@ pub enum Change {
         ttl: Duration,
     },
     /// As `Put`, but only if the key holds no value, be it fresh, negative or stale, with a row version at or above
-    /// the frame's; otherwise nothing is changed, numbered or published. One key only.
+    /// the frame's. That one is left alone, and the change is numbered and published all the same: who brought it need
+    /// not have told anybody, as a load does not, and others may hold older ones. One key only.
     PutNewer {
         /// The frame to store; its header's row version decides.
         frame: Bytes,
@@ -86,13 +87,20 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The change's number in its line, that of the last part if it was done in parts; 0 if the store could not
-    /// number it (every process then revalidates), or if a `PutNewer`, `Swap` or `DeleteSeen` found nothing to change.
+    /// number it (every process then revalidates), or if a `Swap` or `DeleteSeen` found nothing to change.
     pub n: u64,
     /// Whether the value of a `Put`, `PutNewer` or `Swap` was stored. An unstored value leaves a miss, never an old
-    /// value, except that `PutNewer` leaves a newer value alone, and `Swap` whatever it finds.
+    /// value, unless it was `kept`.
     pub stored: bool,
+    /// Whether a `PutNewer`, `Swap` or `DeleteSeen` left the key as it was, for its condition did not hold.
+    pub kept: bool,
     /// How many of the keys held something before, leases included.
     pub removed: u64,
+}
+
+impl Applied {
+    /// What a `Swap` or `DeleteSeen` did whose condition did not hold: nothing.
+    pub const NOTHING: Self = Self { n: 0, stored: false, kept: true, removed: 0 };
 }
 
 /// The reply to a beat.

@@ -56,7 +56,7 @@ impl Bus for Memcached {
                         raised = again;
                     }
                     let n = self.numbered(line, &raised, attempt).await?;
-                    Ok(Applied { n, stored, removed: u64::from(self.slot(head)?.live().is_some()) })
+                    Ok(Applied { n, stored, kept: false, removed: u64::from(self.slot(head)?.live().is_some()) })
                 }
                 Change::PutNewer { frame, ttl } => {
                     let (key, ttl) = self.check_put(keys, &frame, ttl)?;
@@ -65,9 +65,9 @@ impl Bus for Memcached {
                 Change::Swap { seen, frame, ttl } => {
                     let (key, ttl) = self.check_put(keys, &frame, ttl)?;
                     self.if_seen(line, key, attempt, |held| {
-                        let answer = (true, u64::from(held.is_some()));
+                        let answer = Some((true, u64::from(held.is_some())));
                         let store = Edit::Store(frame.clone(), Until::Ttl(ttl), answer);
-                        if may_swap(held, seen) { store } else { Edit::Leave((false, 0)) }
+                        if may_swap(held, seen) { store } else { Edit::Leave(None) }
                     })
                     .await
                 }
@@ -77,7 +77,7 @@ impl Bus for Memcached {
                     };
                     self.if_seen(line, key, attempt, |held| {
                         let there = held.is_some() && seen != Stamp::NONE && may_swap(held, seen);
-                        if there { Edit::Remove((false, 1)) } else { Edit::Leave((false, 0)) }
+                        if there { Edit::Remove(Some((false, 1))) } else { Edit::Leave(None) }
                     })
                     .await
                 }
@@ -168,7 +168,7 @@ impl Memcached {
                 n = self.numbered(line, &raised, attempt).await?;
             }
         }
-        Ok(Applied { n, stored: false, removed })
+        Ok(Applied { n, stored: false, kept: false, removed })
     }
 
     /// How many keys held something, by the answers to pairs of `head` and a change.
@@ -220,33 +220,36 @@ impl Memcached {
                 removed += u64::from(held);
             }
         }
-        Ok(Applied { n: self.next(&line.seq, attempt).await?, stored: false, removed })
+        Ok(Applied { n: self.next(&line.seq, attempt).await?, stored: false, kept: false, removed })
     }
 
     async fn put_newer(&self, line: &Line, key: &str, frame: Bytes, ttl: u64, attempt: Attempt) -> Result<Applied> {
         let offered = Header::parse(&frame).map_err(|fault| Error::new(ErrorKind::Invalid, fault.to_string()))?;
-        self.if_seen(line, key, attempt, |held| {
+        let applied = self.if_seen(line, key, attempt, |held| {
             let header = held.and_then(|item| Header::parse(&item.value).ok());
             if header.is_some_and(|header| is_value(&header) && header.row >= offered.row) {
-                return Edit::Leave((false, 0));
+                return Edit::Leave(None);
             }
-            Edit::Store(frame.clone(), Until::Ttl(ttl), (true, u64::from(held.is_some())))
-        })
-        .await
+            Edit::Store(frame.clone(), Until::Ttl(ttl), Some((true, u64::from(held.is_some()))))
+        });
+        let applied = applied.await?;
+        // who polls asks for numbers alone, so the newer one's is given here
+        Ok(if applied.kept { Applied { n: self.next(&line.seq, attempt).await?, ..applied } } else { applied })
     }
 
     /// Changes a key or leaves it; takes a number if it was changed. `decide` says whether a value is stored, and how
-    /// many keys held something.
+    /// many keys held something, or `None` if it is left.
     async fn if_seen(
         &self,
         line: &Line,
         key: &str,
         attempt: Attempt,
-        mut decide: impl FnMut(Option<&Item>) -> Edit<(bool, u64)> + Send,
+        mut decide: impl FnMut(Option<&Item>) -> Edit<Option<(bool, u64)>> + Send,
     ) -> Result<Applied> {
-        let (stored, removed) = self.edit(key, attempt, |held| Ok(decide(held))).await?;
-        let n = if stored || removed > 0 { self.next(&line.seq, attempt).await? } else { 0 };
-        Ok(Applied { n, stored, removed })
+        let Some((stored, removed)) = self.edit(key, attempt, |held| Ok(decide(held))).await? else {
+            return Ok(Applied::NOTHING);
+        };
+        Ok(Applied { n: self.next(&line.seq, attempt).await?, stored, kept: false, removed })
     }
 }
 

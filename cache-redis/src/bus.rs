@@ -26,8 +26,6 @@ impl Bus for Redis {
     /// One round trip for up to 1000 keys or 256 KiB of their text; longer lists are cut, each part with a number and a
     /// deadline of its own, and the last number is returned (0 if any part got none). After an error earlier parts stand.
     ///
-    /// A `PutNewer` that finds a newer row changes nothing: `n` is 0 without meaning that numbers were lost, and
-    /// nothing is published.
     async fn change(&self, line: &Line, node: NodeId, keys: &[&str], change: Change) -> Result<Applied> {
         let invalid = |text: &str| fault(ErrorKind::Invalid, text).with_operation("change");
         checked(&line.seq, "change")?;
@@ -53,7 +51,7 @@ impl Bus for Redis {
                 let script = one(&script::DELETE_SEEN)?;
                 if stamp == Stamp::NONE {
                     // no value has it
-                    return Ok(Applied { n: 0, stored: false, removed: 0 });
+                    return Ok(Applied::NOTHING);
                 }
                 seen = stamp;
                 (script, 0, Bytes::new())
@@ -161,8 +159,9 @@ impl Redis {
         let names: Vec<&str> = std::iter::once(line.seq.as_str()).chain(keys.iter().copied()).collect();
         let call = what.script.on(&names).arg(self.link().publish()).arg(&line.channel).arg(node.to_string());
         let call = call.arg(what.ms).arg(&what.frame[..]).arg(&what.seen.to_bytes()[..]);
-        let (n, stored, removed) = within(self.link(), "change", call.run(self.link(), "change")).await?;
-        Ok(Applied { n, stored, removed })
+        let (n, fate, removed): (u64, u8, u64) = within(self.link(), "change", call.run(self.link(), "change")).await?;
+        // as in publish.lua
+        Ok(Applied { n, stored: fate == 1, kept: fate == 2, removed })
     }
 }
 

@@ -70,19 +70,19 @@ scripts! {
     /// Gives a lease back and keeps others from it for a while.
     REST = "look" "held" "time" "patch" "wake" "bare" "rest";
     /// Deletes keys; this and the next six number and publish what they do.
-    DELETE = "seq" "delete" "publish";
+    DELETE = "seq" "tell" "delete" "publish";
     /// Keeps values as fallbacks.
-    SOFTEN = "seq" "value" "bare" "soften" "publish";
+    SOFTEN = "seq" "tell" "value" "bare" "soften" "publish";
     /// Bars fills.
-    HOLD = "seq" "hold" "publish";
+    HOLD = "seq" "tell" "hold" "publish";
     /// Puts a value.
-    PUT = "seq" "put" "publish";
+    PUT = "seq" "tell" "put" "publish";
     /// Puts a value unless a newer one stands.
-    PUT_NEWER = "seq" "value" "newer" "put" "publish";
+    PUT_NEWER = "seq" "tell" "value" "newer" "put" "publish";
     /// Puts a value if what was seen still stands.
-    SWAP = "seq" "look" "seen" "room" "put" "publish";
+    SWAP = "seq" "tell" "look" "seen" "room" "put" "publish";
     /// Deletes a key if what was seen still stands.
-    DELETE_SEEN = "seq" "look" "seen" "delete" "publish";
+    DELETE_SEEN = "seq" "tell" "look" "seen" "delete" "publish";
     /// Bumps a tag.
     BUMP = "seq" "tags" "bump";
     /// Reads tag generations.

@@ -121,10 +121,8 @@ where
     /// Stores a value read or written with the row's `version`, unless the far store holds the same version or a newer
     /// one; says whether it was stored. One round trip.
     ///
-    /// Stored, it is as good as a `set`. After `false` this process compares what it holds near with the far store before
-    /// it serves it again; other processes are told nothing: they hear of the newer value from its writer. If a load was
-    /// quicker than its writer, and the key had been evicted before, nobody tells them: [`invalidate`](Self::invalidate) the
-    /// key after `false` where a near copy from before must go.
+    /// Stored, it is as good as a `set`. `false` is as good as an [`invalidate`](Self::invalidate) of everything older than
+    /// `version`: the newer value stays in the far store, and every process reads it there before it serves the key again.
     ///
     /// # Errors
     /// As [`set`](Self::set), `Overloaded` too if the value was refused: then the key is missing, and there was no newer

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cache_core::memory::LocalMemory;
 use cache_core::testkit::Chaos;
 use cache_core::{CacheService, ErrorKind, Memory};
-use cache_tiered::{Freshness, StaleReason, Tiered};
+use cache_tiered::{Freshness, Loaded, StaleReason, Tiered};
 use common::{BOUND, alone, dawdle, eventually, names, node, ok};
 
 const HOLD: Duration = Duration::from_secs(30);
@@ -142,6 +142,24 @@ async fn a_settled_invalidation_returns_when_nobody_serves_the_old_value_not_eve
     assert!(served.1.is_some_and(|last| last <= settled), "it went on after the invalidation was settled");
 }
 
+/// A load may bring the new row sooner than its writer, after the far store evicted the old one. It tells nobody, so the
+/// writer has to, though he finds nothing to store.
+#[tokio::test]
+async fn a_versioned_write_that_is_refused_is_heard_by_those_who_hold_an_older_row() {
+    let memory = Memory::new();
+    let [writer, holder, loader] = [node(&memory).await, node(&memory).await, node(&memory).await];
+    let [writer, holder, loader] = [&writer, &holder, &loader].map(names);
+    assert!(writer.set_versioned("k", "one".into(), 1).await.unwrap());
+    assert_eq!(*holder.get("k").await.unwrap().unwrap(), "one");
+    assert!(memory.delete("strata:k:names:k").await.unwrap(), "evicted: nobody is told");
+    let load = || async { Ok::<_, std::io::Error>(Loaded::value("two".to_owned()).row(2)) };
+    loader.load_with("k", load).await.unwrap();
+    assert_eq!(*holder.get("k").await.unwrap().unwrap(), "one", "nothing was acknowledged yet");
+    assert!(!writer.set_versioned("k", "two".into(), 2).await.unwrap());
+    eventually("the holder reads the new row", async || *holder.get("k").await.unwrap().unwrap() == "two").await;
+    common::audit::at_the_end().await;
+}
+
 /// A refused versioned write says that the far store holds what is newer. The near copy of its process may be older yet:
 /// the message of the newer one may be on its way, or lost.
 #[tokio::test]
@@ -159,9 +177,5 @@ async fn a_versioned_write_that_is_refused_leaves_no_older_value_near() {
     assert_eq!(*cache.get("k").await.unwrap().unwrap(), "one", "nobody told it, and the bound is not over");
     assert!(!cache.set_versioned("k", "two".into(), 2).await.unwrap());
     assert_eq!(*cache.get("k").await.unwrap().unwrap(), "three");
-    let calls = far.total_calls();
-    assert!(!cache.set_versioned("k", "two".into(), 2).await.unwrap());
-    assert_eq!(*cache.get("k").await.unwrap().unwrap(), "three");
-    assert!(far.total_calls() <= calls + 3, "what is current is confirmed by its stamp");
     common::audit::at_the_end().await;
 }

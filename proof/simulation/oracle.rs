@@ -4,12 +4,12 @@
 //! ([`check`]) says exactly whether it was too old. What it is told:
 //!
 //! * An acknowledged `invalidate`, `invalidate_many`, committed `write_guard`, `set`, `update` that stored, or
-//!   `set_versioned` that said yes: from its end the far store holds nothing older (G1), nor does its own process (G2);
+//!   `set_versioned`, whether it said yes or no: from its end the far store holds nothing older (G1), nor does its own process (G2);
 //!   a bound later no process does (G3).
 //! * An acknowledged `invalidate_tag` or `clear`: the same, except that G1 is the bound.
 //! * An acknowledged `expire`, where there is a fail-safe: the same for answers that don't say that they are a fallback.
 //!   Fallbacks may be older than what was expired, never than what was acknowledged in any other way.
-//! * A `set_versioned` that was refused, and whatever ended with an error: nothing.
+//! * Whatever ended with an error: nothing.
 //! * A put that ended with an error, or whose process was killed, may have been carried out, or be carried out later: a
 //!   request under way can't be called back. Reads of its version are not judged (`loose` counts them).
 //! * A `set` that is written in the background binds its own process when it returns, the others when it has landed.

@@ -133,10 +133,10 @@ async fn put(world: &World, process: &Process, key: u16, kind: Write, rng: &mut 
         process.link.running().await;
     }
     let stored = match kind {
-        Write::Set => cache.store(&key, row(key, version)).await.map(|()| true),
+        Write::Set => cache.store(&key, row(key, version)).await,
         Write::SetVersioned => {
             let row = u32::try_from(version).unwrap_or(u32::MAX);
-            cache.set_versioned(&key, version, row).await
+            cache.set_versioned(&key, version, row).await.map(drop)
         }
         _ => {
             let update = cache.update(&key, |_| {
@@ -145,10 +145,12 @@ async fn put(world: &World, process: &Process, key: u16, kind: Write, rng: &mut 
                 version = world.commit_loose(key);
                 Update::Store(row(key, version))
             });
-            update.await.map(|_| true)
+            update.await.map(drop)
         }
     };
-    let Ok(stored) = stored else { return };
+    if stored.is_err() {
+        return;
+    }
     let mut note =
         Note { process: process.id, op: Op::Acknowledged, key, version, begun, proof: Proof::Now, soft: false };
     let ended = world.era.stamp();
@@ -161,9 +163,7 @@ async fn put(world: &World, process: &Process, key: u16, kind: Write, rng: &mut 
         note.begun = ended;
     }
     world.tighten(key, version);
-    if stored {
-        world.note(note);
-    }
+    world.note(note);
 }
 
 /// Whether the process's background writes landed soon.

@@ -106,11 +106,8 @@ impl Node {
             }
             Telling::SetVersioned => {
                 let row_version = u32::try_from(version).unwrap_or(u32::MAX);
-                match self.cache.set_versioned(&key, version, row_version).await {
-                    // a load was quicker: whoever has an older value hears of it from the writer
-                    Ok(false) => told(&self.cache.invalidate(&key).await),
-                    stored => put(&stored.map(drop)),
-                }
+                // where a load was quicker it says no, which is heard as well
+                put(&self.cache.set_versioned(&key, version, row_version).await.map(drop))
             }
         }
     }

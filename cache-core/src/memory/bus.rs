@@ -28,13 +28,15 @@ impl Bus for Memory {
             check_key(&line.seq)?;
             let distinct: BTreeSet<_> = keys.iter().collect();
             let present = distinct.into_iter().filter(|key| store.has(key)).count() as u64;
-            let Some(stored) = mutate(store, keys, change, self.limit())? else {
-                return Ok(Applied { n: 0, stored: false, removed: 0 });
+            let (stored, kept) = match mutate(store, keys, change, self.limit())? {
+                Done::Nothing => return Ok(Applied::NOTHING),
+                Done::Kept => (false, true),
+                Done::Changed { stored } => (stored, false),
             };
             let n = number(store, &line.seq)?;
             let keys = keys.iter().map(|&key| key.to_owned()).collect();
             store.inboxes.publish(&line.channel, &Message::Keys { n, node, keys });
-            Ok(Applied { n, stored, removed: present })
+            Ok(Applied { n, stored, kept, removed: if kept { 0 } else { present } })
         })
     }
 
@@ -86,8 +88,18 @@ impl Bus for Memory {
     }
 }
 
-/// Does what `change` says; whether it stored a value, or `None` if it leaves everything alone.
-fn mutate(store: &mut Store, keys: &[&str], change: Change, limit: usize) -> Result<Option<bool>> {
+/// What became of a change.
+enum Done {
+    /// It is made; whether a value was stored.
+    Changed { stored: bool },
+    /// What stands is left alone, and everybody is told.
+    Kept,
+    /// What stands is left alone.
+    Nothing,
+}
+
+/// Does what `change` says.
+fn mutate(store: &mut Store, keys: &[&str], change: Change, limit: usize) -> Result<Done> {
     if keys.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "a change needs a key"));
     }
@@ -96,49 +108,49 @@ fn mutate(store: &mut Store, keys: &[&str], change: Change, limit: usize) -> Res
             for key in keys {
                 store.remove(key);
             }
-            Ok(Some(false))
+            Ok(Done::Changed { stored: false })
         }
         Change::DeleteSeen { seen } => {
             let key = one(keys)?;
             if seen == Stamp::NONE || !holds(store, key, seen)? {
-                return Ok(None);
+                return Ok(Done::Nothing);
             }
             store.remove(key);
-            Ok(Some(false))
+            Ok(Done::Changed { stored: false })
         }
         Change::Soften { grace } => {
             let grace = check_ttl(grace)?;
             keys.iter().try_for_each(|key| soften(store, key, grace))?;
-            Ok(Some(false))
+            Ok(Done::Changed { stored: false })
         }
         Change::Hold { hold } => {
             let hold = check_ttl(hold)?;
             let tombstone = Bytes::copy_from_slice(&Frame::tombstone(store.unix_ms().saturating_add(hold)));
             keys.iter().for_each(|key| store.put(key, tombstone.clone(), hold));
-            Ok(Some(false))
+            Ok(Done::Changed { stored: false })
         }
         Change::Put { frame, ttl } => {
             let (key, ttl) = check_put(keys, &frame, ttl, limit)?;
             store.put(key, frame, ttl);
-            Ok(Some(true))
+            Ok(Done::Changed { stored: true })
         }
         Change::PutNewer { frame, ttl } => {
             let (key, ttl) = check_put(keys, &frame, ttl, limit)?;
             let offered = Header::parse(&frame).map_err(|fault| Error::new(ErrorKind::Invalid, fault.to_string()))?;
             let held = store.frame(key)?.filter(|(header, _)| is_value(header));
             if held.is_some_and(|(header, _)| header.row >= offered.row) {
-                return Ok(None);
+                return Ok(Done::Kept);
             }
             store.put(key, frame, ttl);
-            Ok(Some(true))
+            Ok(Done::Changed { stored: true })
         }
         Change::Swap { seen, frame, ttl } => {
             let (key, ttl) = check_put(keys, &frame, ttl, limit)?;
             if !holds(store, key, seen)? {
-                return Ok(None);
+                return Ok(Done::Nothing);
             }
             store.put(key, frame, ttl);
-            Ok(Some(true))
+            Ok(Done::Changed { stored: true })
         }
     }
 }

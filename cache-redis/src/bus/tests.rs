@@ -60,7 +60,7 @@ async fn numbers_begin_at_the_clock_and_are_exact() {
     for last in [1_763_000_000_123_455_u64, 999_999_999_999_999, 9_007_199_254_740_989] {
         let () = redis.raw().set("{ns}:seq", last).await.unwrap();
         let next = redis.change(&line(), NODE, &[K], Change::Delete).await.unwrap();
-        assert_eq!(next, Applied { n: last + 1, stored: false, removed: 0 });
+        assert_eq!(next, Applied { n: last + 1, stored: false, kept: false, removed: 0 });
         assert_eq!(heard(&mut listener).await, keys(last + 1, &[K]));
         assert_eq!(redis.bump(&line(), NODE, 7, 3, DAY).await.unwrap(), last + 2);
         assert_eq!(heard(&mut listener).await, Message::Tag { n: last + 2, node: NODE, tag: 7 });
@@ -77,7 +77,7 @@ async fn a_sequence_that_is_no_number_is_dropped_and_the_change_still_published(
         server.cli(&["SET", "{ns}:seq", seq]).unwrap();
         put(&redis, &frame(State::Value, 0)).await;
         let applied = redis.change(&line(), NODE, &[K], Change::Delete).await.unwrap();
-        assert_eq!(applied, Applied { n: 0, stored: false, removed: 1 }, "{seq}");
+        assert_eq!(applied, Applied { n: 0, stored: false, kept: false, removed: 1 }, "{seq}");
         assert_eq!(heard(&mut listener).await, keys(0, &[K]));
         assert_eq!((get(&redis).await, server.cli(&["EXISTS", "{ns}:seq"]).unwrap()), (None, "0".into()));
     }
@@ -200,8 +200,10 @@ async fn a_put_is_numbered_and_a_newer_row_is_left_alone() {
             assert_eq!(heard(&mut listener).await, keys(last + 1, &[K]));
             last += 1;
         } else {
-            assert_eq!(applied, Applied { n: 0, stored: false, removed: 0 });
-            assert_eq!((redis.beat(&line()).await.unwrap().seq, get(&redis).await), (Some(last), Some(before)));
+            last += 1;
+            assert_eq!(applied, Applied { n: last, stored: false, kept: true, removed: 0 });
+            assert_eq!(get(&redis).await, Some(before));
+            assert_eq!(heard(&mut listener).await, keys(last, &[K]));
         }
     }
     for keys in [&[][..], &[K, "{ns}:k:2"]] {
@@ -249,6 +251,21 @@ async fn with_full_memory_invalidations_pass_and_a_put_leaves_a_miss() {
             assert!(applied.n > 0 && !applied.stored, "{applied:?}");
             assert_eq!(heard(&mut listener).await, keys(applied.n, &[K]));
             assert_eq!(get(&redis).await, None);
+        }
+        // what a put leaves alone is told all the same
+        server.cli(&clean()).unwrap();
+        for ttl in [true, false] {
+            put(&redis, &frame(State::Value, 3)).await;
+            if !ttl {
+                server.cli(&["PERSIST", K]).unwrap();
+            }
+            full(true);
+            let newer = Change::PutNewer { frame: frame(State::Value, 2), ttl: DAY };
+            let applied = redis.change(&line(), NODE, &[K], newer).await.unwrap();
+            full(false);
+            assert!(applied.n > 0 && applied.kept, "{applied:?}");
+            assert_eq!(heard(&mut listener).await, keys(applied.n, &[K]));
+            assert_eq!(get(&redis).await, Some(frame(State::Value, 3)));
         }
         // a read-modify-write's old value is all that there is
         server.cli(&clean()).unwrap();

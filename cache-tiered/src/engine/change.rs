@@ -12,9 +12,6 @@ use super::{Engine, Where};
 use crate::coherence::mutate::{Mutation, broken};
 use crate::coherence::{Cause, ack_purges};
 
-/// What a conditional change did whose condition did not hold: nothing.
-pub(super) const UNCHANGED: Applied = Applied { n: 0, stored: false, removed: 0 };
-
 impl Engine {
     /// Applies `change` to keys of any lines: one round trip a line, all lines at once. How many keys were there.
     ///
@@ -45,7 +42,7 @@ impl Engine {
                 })
             })
             .collect();
-        let mut total = Applied { n: 0, stored: true, removed: 0 };
+        let mut total = Applied { n: 0, stored: true, kept: false, removed: 0 };
         let mut failed = None;
         for task in tasks {
             match task.await {
@@ -53,6 +50,7 @@ impl Engine {
                     total = Applied {
                         n: total.n.max(applied.n),
                         stored: total.stored && applied.stored,
+                        kept: total.kept || applied.kept,
                         removed: total.removed + applied.removed,
                     };
                 }
@@ -93,13 +91,7 @@ impl Engine {
             }
         };
         match far.call(&self.clock, &self.counters, call).await {
-            Ok(applied) if applied == UNCHANGED && kind != Kind::Always => {
-                if kind == Kind::IfNewer {
-                    // somebody stored what is newer; his message may not be here yet
-                    keys.iter().for_each(|at| self.doubt(&at.near));
-                }
-                Ok(applied)
-            }
+            Ok(applied) if applied.kept && kind == Kind::IfSeen => Ok(applied),
             Ok(applied) => {
                 let purges = ack_purges(self.track(line).knows(applied.n));
                 for at in keys.iter().filter(|_| purges) {
@@ -149,7 +141,7 @@ impl Engine {
         if let (Change::Put { frame, ttl } | Change::PutNewer { frame, ttl }, [at]) = (change, keys) {
             stored = far.call(&self.clock, &self.counters, far.store().set(&at.far, frame, ttl)).await.is_ok();
         }
-        Ok(Applied { n: 0, stored, removed })
+        Ok(Applied { n: 0, stored, kept: false, removed })
     }
 
     /// A change where there is only a near store.
@@ -170,7 +162,7 @@ impl Engine {
                 self.soften_near(at, &held, now, *grace);
             }
         }
-        Applied { n: self.number(), stored: true, removed }
+        Applied { n: self.number(), stored: true, kept: false, removed }
     }
 
     fn bar(&self, at: &Where, hold: Duration) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::{Applied, Change, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value, envelope};
 
-use super::change::UNCHANGED;
 use super::{Engine, Far, Where};
 use crate::coherence::Cause;
 use crate::coherence::mutate::{Mutation, broken};
@@ -25,7 +24,7 @@ impl Engine {
                 if broken(Mutation::PutUnnumbered) {
                     far.call(&self.clock, &self.counters, far.store().set(&at.far, frame, ttl)).await?;
                     self.purge(&at.near, Cause::Own);
-                    return Ok(Applied { n: 0, stored: true, removed: 0 });
+                    return Ok(Applied { n: 0, stored: true, kept: false, removed: 0 });
                 }
                 self.change(vec![at], Change::Put { frame, ttl }).await
             }
@@ -48,7 +47,7 @@ impl Engine {
                 let frame = far.packing().pack(&at.far, &frame)?;
                 check_value(frame.len(), far.store().max_value())?;
                 match self.change(vec![at], Change::PutNewer { frame, ttl }).await? {
-                    UNCHANGED => Ok(false),
+                    applied if applied.kept => Ok(false),
                     applied if applied.stored => Ok(true),
                     _ => Err(refused("set_versioned")),
                 }
@@ -97,7 +96,7 @@ impl Engine {
                 near.remove(&at.near);
             }
         }
-        Applied { n: self.number(), stored: true, removed: 0 }
+        Applied { n: self.number(), stored: true, kept: false, removed: 0 }
     }
 
     /// The ttl that a value gets, jitter applied. A longer one of its own is cut to the namespace's: beyond that the tags'

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_core::{Atomic, Change, Entry, Error, ErrorKind, Frame, Header, Result, Stamp, State, check_value};
 
-use super::change::UNCHANGED;
 use super::near::Probe;
 use super::{Engine, Far, Where};
 use crate::coherence::Cause;
@@ -142,7 +141,7 @@ impl Engine {
             return self.unheard(at, removed);
         }
         let applied = self.change(vec![at.clone()], Change::DeleteSeen { seen: held.stamp() }).await?;
-        Ok(if applied == UNCHANGED { Round::Lost } else { Round::Done })
+        Ok(if applied.kept { Round::Lost } else { Round::Done })
     }
 
     /// A far store that can't be heard was changed, was not, or did not say.

@@ -27,7 +27,7 @@ cases! { "bus", [Service, Leases, Bus]:
     "`Hold` falls by itself when its time has passed." => hold_falls_by_itself,
     "`Put` leaves its frame for its ttl." => put_leaves_its_frame,
     "`PutNewer` stores over a miss, a lease, a bar or an older row version." => put_newer_stores_over_older,
-    "`PutNewer` leaves a row version at or above its own alone, be it fresh, negative or stale: nothing is numbered." =>
+    "`PutNewer` leaves a row version at or above its own alone, be it fresh, negative or stale, and is numbered all the same." =>
         put_newer_leaves_newer_alone,
 }
 
@@ -37,6 +37,7 @@ pub(super) mod messages {
 
     cases! { "bus", [Service, Leases, Bus, Messages]:
         "A change that is dropped is done, numbered and published, or not at all." => a_dropped_change_is_all_or_nothing,
+        "A `PutNewer` that leaves a newer row alone is heard." => a_put_that_leaves_a_newer_row_is_heard,
         "A change may name thousands of keys; its parts are numbered and published one after the other." =>
             a_change_may_name_thousands_of_keys,
     }
@@ -276,11 +277,10 @@ async fn put_newer(t: &Context, key: &str, version: u32) -> bool {
     let before = t.last().await;
     let frame = row(value(RIVAL, "put"), version).to_bytes(key);
     let applied = t.change(&[key], Change::PutNewer { frame: frame.clone(), ttl: LONG }).await;
+    assert_eq!((applied.n, t.last().await), (before + 1, before + 1), "others may hold an older one, stored or not");
+    assert_ne!(applied.stored, applied.kept);
     if applied.stored {
-        assert_eq!(applied.n, before + 1);
         assert_eq!(t.get(key).await, Some(frame));
-    } else {
-        assert_eq!((applied.n, t.last().await), (0, before), "nothing changed, so there is nothing to number");
     }
     applied.stored
 }
@@ -314,4 +314,14 @@ async fn put_newer_leaves_newer_alone(t: Context) {
             assert_eq!(t.get(&key).await, Some(held.to_bytes(&key)));
         }
     }
+}
+
+async fn a_put_that_leaves_a_newer_row_is_heard(t: Context) {
+    let key = t.key("k");
+    t.put(&key, &row(value(TOKEN, "loaded"), 5)).await;
+    let mut ear = t.listen(&[t.line()]).await;
+    let frame = row(value(RIVAL, "written"), 5).to_bytes(&key);
+    let n = t.change(&[&key], Change::PutNewer { frame, ttl: LONG }).await.n;
+    let (_, message) = ear.message().await;
+    assert!(matches!(&message, Message::Keys { n: heard, keys, .. } if *heard == n && *keys == [key]), "{message:?}");
 }
