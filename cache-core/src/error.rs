@@ -116,6 +116,7 @@ struct Inner {
     store: Option<&'static str>,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
+    part: bool,
     cause: Option<Cause>,
 }
 
@@ -129,6 +130,7 @@ impl Error {
             store: None,
             reply: None,
             retry_after: None,
+            part: false,
             cause: None,
         }))
     }
@@ -161,6 +163,12 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(self, after: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(after))
+    }
+
+    /// As the failure of a part of the store, such as one server of several: other keys are served.
+    #[must_use]
+    pub fn of_part(self) -> Self {
+        self.edit(|inner| inner.part = true)
     }
 
     /// With what caused it. The caller vouches that its text holds no key and no secret.
@@ -217,6 +225,12 @@ impl Error {
         self.0.retry_after
     }
 
+    /// Whether a part of the store failed, while other keys are served: it says nothing about the store as a whole.
+    #[must_use]
+    pub fn is_of_part(&self) -> bool {
+        self.0.part
+    }
+
     /// The cause as the type that the loader returned, if it was `E`.
     #[must_use]
     pub fn cause<E: StdError + 'static>(&self) -> Option<&E> {
@@ -237,7 +251,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, operation, store, reply, retry_after, cause } = &*self.0;
+        let Inner { kind, message, operation, store, reply, retry_after, part, cause } = &*self.0;
         let mut out = f.debug_struct("Error");
         out.field("kind", kind).field("message", message);
         if let Some(operation) = operation {
@@ -251,6 +265,9 @@ impl fmt::Debug for Error {
         }
         if let Some(after) = retry_after {
             out.field("retry_after", after);
+        }
+        if *part {
+            out.field("part", part);
         }
         if cause.is_some() {
             out.field("cause", &"set");

@@ -32,6 +32,11 @@ pub(crate) fn is_other_kind(error: &Error) -> bool {
     error.reply() == Some(Reply::WrongType)
 }
 
+/// Whether an error says that the store, or a part of it, is not well: what it refuses on its merits does not.
+fn is_sick(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
 impl Far {
     pub(crate) fn new(store: Arc<dyn CacheService>, packing: Packing) -> Self {
         let plain = PlainLeases::new(Arc::clone(&store));
@@ -68,12 +73,14 @@ impl Far {
             return Err(Error::new(ErrorKind::Unavailable, text).with_store(self.store.name()).with_retry_after(PAUSE));
         }
         let result = call.await;
-        // what a store refuses on its merits says nothing about its health
-        let sick = matches!(&result, Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout));
+        let sick = matches!(&result, Err(error) if is_sick(error));
         if result.is_err() {
             counters.count(Metric::FarFailed);
         }
-        if sick || !self.is_quiet() {
+        if matches!(&result, Err(error) if sick && error.is_of_part()) {
+            // its keys are kept waiting by nobody but the store, and the others are served
+            self.lock().abstain(clock.now());
+        } else if sick || !self.is_quiet() {
             self.report(clock, !sick);
         }
         result
@@ -108,9 +115,12 @@ impl Far {
     ) -> Vec<Result<T>> {
         let call = async {
             let answers = call.await;
-            let sick = |answer: &Result<T>| matches!(answer, Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout));
-            match answers.first() {
-                Some(Err(error)) if answers.iter().all(sick) => Err(error.clone()),
+            let sick = || answers.iter().map(|answer| answer.as_ref().err().filter(|error| is_sick(error)));
+            match sick().collect::<Option<Vec<_>>>().as_deref() {
+                Some(all @ [first, ..]) => {
+                    let whole = all.iter().find(|error| !error.is_of_part());
+                    Err(Error::clone(whole.unwrap_or(first)))
+                }
                 _ => Ok(answers),
             }
         };
@@ -131,5 +141,35 @@ impl Far {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_core::Memory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_fails_is_no_verdict_on_the_store() {
+        let far = Far::new(Arc::new(Memory::new()), Packing::default());
+        let (clock, hand) = Clock::manual();
+        let counters = Counters::default();
+        let call = async |answer: Result<()>| far.call(&clock, &counters, std::future::ready(answer)).await;
+        let skipped = || counters.snapshot().get(Metric::FarSkipped);
+        let whole = || Error::new(ErrorKind::Unavailable, "away");
+        for _ in 0..100 {
+            call(Err(whole().of_part())).await.unwrap_err();
+        }
+        call(Ok(())).await.unwrap();
+        assert_eq!(skipped(), 0);
+        while skipped() == 0 {
+            call(Err(whole())).await.unwrap_err();
+        }
+        hand.advance(PAUSE);
+        // the part's call was the probe, and told nothing
+        assert!(call(Err(whole().of_part())).await.unwrap_err().is_of_part());
+        call(Ok(())).await.unwrap();
+        assert_eq!(skipped(), 1);
     }
 }

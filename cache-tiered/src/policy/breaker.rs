@@ -50,6 +50,13 @@ impl Breaker {
         self.state == State::Closed && self.failures == 0 && self.calls == WINDOW - 1
     }
 
+    /// Notes a call whose end says nothing about the store: if it was the probe, the next one is.
+    pub(crate) fn abstain(&mut self, now: Tick) {
+        if matches!(self.state, State::Probing { .. }) {
+            self.state = State::Open { until: now };
+        }
+    }
+
     /// Notes how a call ended.
     pub(crate) fn report(&mut self, now: Tick, success: bool) {
         if success {
@@ -133,6 +140,20 @@ mod tests {
         assert!(breaker.admit(at(2100)));
         breaker.report(at(2100), true);
         assert!(breaker.admit(at(2100)) && breaker.admit(at(2100)));
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_leaves_its_place_to_the_next() {
+        let mut breaker = open();
+        breaker.abstain(at(1));
+        assert!(!breaker.admit(at(2)), "a call from before the pause is no probe");
+        assert!(breaker.admit(at(1000)));
+        breaker.abstain(at(1001));
+        assert!(breaker.admit(at(1001)));
+        assert!(!breaker.admit(at(1001)), "one probe at a time");
+        breaker.report(at(1002), true);
+        breaker.abstain(at(1003));
+        assert!(breaker.admit(at(1003)), "a closed one stays so");
     }
 
     #[test]
