@@ -260,20 +260,25 @@ impl RedisBuilder {
         self
     }
 
-    /// The silence after which the server is asked for a sign of life. Default 1 s.
+    /// The silence after which the server is asked for a sign of life. Default 1 s. It is asked at once when a call got no
+    /// reply in time.
     pub fn heartbeat(mut self, span: Duration) -> Self {
         self.knobs.heartbeat = span;
         self
     }
 
-    /// How many unanswered calls in a row make a connection be rebuilt; calls that waited at the same time count as
-    /// one. Default 3.
+    /// How many unanswered calls in a row make a connection be rebuilt, those that ask for a sign of life included; calls
+    /// that waited at the same time count as one. Default 3.
     pub fn rebuild_after(mut self, count: u32) -> Self {
         self.knobs.rebuild_after = count;
         self
     }
 
-    /// How long a call waits for a connection that was just lost before it fails with `Unavailable`. Default 100 ms.
+    /// How long a call waits for a connection that was just lost before it fails with `Unavailable`, and for a server that
+    /// left a call without a reply, and from which nothing was heard since. Default 100 ms.
+    ///
+    /// So a server that hangs costs one deadline: until it shows a sign of life no further call is sent to it. In a cluster
+    /// the calls of other servers are not held up, and the error is one [of a part](cache_core::Error::is_of_part).
     pub fn grace(mut self, span: Duration) -> Self {
         self.knobs.grace = span;
         self

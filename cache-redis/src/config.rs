@@ -31,6 +31,14 @@ impl Config {
         Self { endpoint: endpoint.clone(), topology: Topology::Single, ..self.clone() }
     }
 
+    /// The server's name in errors.
+    pub(crate) fn place(&self) -> String {
+        match &self.topology {
+            Topology::Single | Topology::Cluster(_) => self.endpoint.to_string(),
+            Topology::Sentinel(_) => "the primary that the sentinels name".to_owned(),
+        }
+    }
+
     /// Connects; as [`RedisBuilder::connect`].
     ///
     /// # Errors

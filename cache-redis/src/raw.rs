@@ -49,7 +49,7 @@ impl Raw {
     async fn send(&self, request: Request<'_>) -> Result<Value, RedisError> {
         self.link.raw(request, self.timeout).await.map_err(|failure| match failure {
             Failure::Driver(cause) => cause,
-            Failure::Late => io::Error::from(io::ErrorKind::TimedOut).into(),
+            Failure::Late | Failure::LateInPart => io::Error::from(io::ErrorKind::TimedOut).into(),
             Failure::Down(error) => io::Error::new(io::ErrorKind::NotConnected, error).into(),
         })
     }

@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::gather::Gather;
 use super::heard::{self, Ears};
+use super::pulse::Pulse;
 use super::stream::{self, Stream};
 use super::target::Target;
-use crate::config::{Config, Endpoint, Protocol, Topology};
+use crate::config::{Config, Endpoint, Protocol};
 use crate::error;
 use crate::tracking::{self, NO_RESP3, Tracking};
 
@@ -32,6 +33,8 @@ pub(crate) struct Connector {
     scripts: &'static [&'static str],
     /// Who hears of writes to what was read.
     ears: Arc<Ears>,
+    /// Of the server; every connection that is made here hears for it.
+    pulse: Arc<Pulse>,
     /// The server refused RESP3 once.
     resp2: AtomicBool,
 }
@@ -58,7 +61,19 @@ impl Connector {
     pub(crate) fn new(config: Config, scripts: &'static [&'static str], ears: Arc<Ears>) -> Self {
         let target = Target::of(&config);
         let resp2 = AtomicBool::new(config.knobs.protocol == Protocol::Resp2);
-        Self { config, target, scripts, ears, resp2 }
+        Self { config, target, scripts, ears, pulse: Arc::default(), resp2 }
+    }
+
+    /// Whether the server gives signs of life.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// What a call fails with that is kept from a silent server.
+    pub(super) fn silent(&self) -> Error {
+        let place = self.config.place();
+        let text = format!("{place} does not answer; it is given a pause until it shows a sign of life");
+        error::fault(ErrorKind::Unavailable, text).with_retry_after(self.config.knobs.timeout)
     }
 
     /// Whether the server refused RESP3, or is not to be asked for it.
@@ -114,7 +129,7 @@ impl Connector {
     ) -> Result<Fresh, Refusal> {
         let work = async {
             let (stream, place) = self.stream().await?;
-            Ok(self.greet(Gather::new(stream, Arc::clone(calls)), place, protocol, ears).await)
+            Ok(self.greet(Gather::new(stream, Arc::clone(calls), Arc::clone(&self.pulse)), place, protocol, ears).await)
         };
         self.within(work).await?
     }
@@ -238,11 +253,7 @@ impl From<Error> for Refusal {
 fn slow(span: Duration, config: &Config) -> Error {
     let what =
         if config.tls.is_some() { "address, firewall and that the port speaks tls" } else { "address and firewall" };
-    let place = match &config.topology {
-        Topology::Single | Topology::Cluster(_) => config.endpoint.to_string(),
-        Topology::Sentinel(_) => "the primary that the sentinels name".to_owned(),
-    };
-    let span = span.as_millis();
+    let (place, span) = (config.place(), span.as_millis());
     let text = format!("no connection to {place} within {span} ms; check {what}, or raise connect_timeout");
     error::fault(ErrorKind::Unavailable, text)
 }

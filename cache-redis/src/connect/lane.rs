@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Reply, Result};
+use redis::Value;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handshake::{Connector, Fresh};
 use super::heard::Ears;
+use super::request::{Failure, Request};
 use super::supervise::{Tended, supervise};
 use crate::error;
 
@@ -33,6 +34,9 @@ pub(super) struct Shared {
     /// Who hears of writes to what was read here.
     pub(super) ears: Option<Arc<Ears>>,
     pub(super) state: watch::Sender<State>,
+    /// Whether commands may block it for as long as they like: then its silence says nothing of the server, nor is it
+    /// kept from a silent one.
+    pub(super) blocks: bool,
     /// The connection that is up, counted from 1; 0 before the first.
     pub(super) generation: AtomicU64,
     run: AtomicU64,
@@ -66,31 +70,6 @@ pub(super) struct Live {
     run: u64,
 }
 
-/// What goes over a lane in one round trip.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Request<'a> {
-    One(&'a redis::Cmd),
-    Many(&'a redis::Pipeline),
-    /// The replies from `offset` on, `count` of them, as the driver asks for.
-    Part {
-        pipeline: &'a redis::Pipeline,
-        offset: usize,
-        count: usize,
-    },
-}
-
-impl Request<'_> {
-    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        match self {
-            Self::One(command) => connection.send_packed_command(command).await?.extract_error(),
-            Self::Many(pipe) => pipe.query_async(connection).await,
-            Self::Part { pipeline, offset, count } => {
-                connection.send_packed_commands(pipeline, offset, count).await.map(Value::Array)
-            }
-        }
-    }
-}
-
 /// Counts a call until it ends or is dropped.
 struct Call<'a>(&'a AtomicUsize);
 
@@ -107,26 +86,25 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Why a request over a lane failed.
-#[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    /// There is no connection.
-    Down(Error),
-    /// The deadline passed.
-    Late,
-    /// The driver or the server refused it.
-    Driver(redis::RedisError),
-}
-
 impl Lane {
     /// A lane that connects on first use.
     pub(crate) fn lazy(connector: Arc<Connector>, label: &'static str, ears: Option<Arc<Ears>>) -> Self {
+        Self::new(connector, label, ears, false)
+    }
+
+    /// As [`lazy`](Self::lazy), for commands that may block it.
+    pub(crate) fn blocking(connector: Arc<Connector>, label: &'static str) -> Self {
+        Self::new(connector, label, None, true)
+    }
+
+    fn new(connector: Arc<Connector>, label: &'static str, ears: Option<Arc<Ears>>, blocks: bool) -> Self {
         let grace = Instant::now();
         let error = error::fault(ErrorKind::Unavailable, "not connected yet");
         let shared = Shared {
             connector,
             label,
             ears,
+            blocks,
             state: watch::Sender::new(State::Down { error, grace }),
             generation: AtomicU64::new(0),
             run: AtomicU64::new(0),
@@ -156,7 +134,7 @@ impl Lane {
         self.shared.run.load(Ordering::Acquire)
     }
 
-    #[cfg(test)]
+    /// Whether there is a connection.
     pub(crate) fn is_up(&self) -> bool {
         matches!(&*self.shared.state.borrow(), State::Up(_))
     }
@@ -165,31 +143,52 @@ impl Lane {
     pub(crate) async fn send(&self, request: Request<'_>, span: Duration) -> (Result<Value, Failure>, u64) {
         let began = Instant::now();
         let _call = Call::begin(&self.shared.calls);
-        let (mut generation, mut run) = (0, 0);
+        let (mut generation, mut run, mut mark) = (0, 0, 0);
         let work = async {
             let mut live = self.live().await.map_err(Failure::Down)?;
-            (generation, run) = (live.generation, live.run);
+            (generation, run, mark) = (live.generation, live.run, self.shared.mark());
             request.send(&mut live.connection).await.map_err(Failure::Driver)
         };
         let answer = timeout(span, work).await.unwrap_or(Err(Failure::Late));
+        // one that was redirected may have had too little time left to tell
+        if matches!(answer, Err(Failure::Late)) && span >= self.shared.connector.config.knobs.timeout / 2 {
+            self.shared.doubt(mark, generation);
+        }
         self.shared.learn(&answer, generation, began);
         (answer, run)
     }
 
     async fn live(&self) -> Result<Live> {
-        if let State::Up(live) = &*self.shared.state.borrow() {
+        if !self.shared.is_silent()
+            && let State::Up(live) = &*self.shared.state.borrow()
+        {
             return Ok(live.clone());
         }
+        // on the heap, so that calls that need not wait don't carry the room for it
+        Box::pin(self.wait()).await
+    }
+
+    /// Waits for a connection to a server that gives signs of life, for as long as a call may.
+    async fn wait(&self) -> Result<Live> {
         self.start(None);
-        let mut states = self.shared.state.subscribe();
+        let shared = &*self.shared;
+        let mut states = shared.state.subscribe();
         loop {
-            let (error, grace) = match &*states.borrow_and_update() {
-                State::Up(live) => return Ok(live.clone()),
-                State::Down { error, grace } => (error.clone(), *grace),
+            let silent = shared.waits();
+            let (error, grace) = match (&*states.borrow_and_update(), silent) {
+                (State::Up(live), None) => return Ok(live.clone()),
+                (State::Up(_), Some(until)) => (shared.connector.silent(), until),
+                (State::Down { error, grace }, None) => (error.clone(), *grace),
+                (State::Down { error, grace }, Some(until)) => (error.clone(), until.min(*grace)),
             };
-            match timeout_at(grace, states.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(error),
+            let news = async {
+                tokio::select! {
+                    changed = states.changed() => changed.is_ok(),
+                    () = shared.connector.pulse().turns(silent.is_none()), if !shared.blocks => true,
+                }
+            };
+            if !timeout_at(grace, news).await.unwrap_or(false) {
+                return Err(error);
             }
         }
     }
@@ -248,7 +247,7 @@ impl Shared {
                 }
             }
             Err(Failure::Late) => self.miss(generation, began),
-            Err(Failure::Down(_)) => {}
+            Err(Failure::Down(_) | Failure::LateInPart) => {}
             Err(Failure::Driver(cause)) if error::is_broken(cause) => self.raise(&self.dead, generation),
             Err(Failure::Driver(cause)) => {
                 self.hear();

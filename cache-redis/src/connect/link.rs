@@ -10,10 +10,10 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use super::cluster::{self, Cluster};
 use super::handshake::Connector;
 use super::heard::{Ears, Tracker};
-use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::pace::Load;
 use super::reads::Read;
+use super::request::{Failure, Request};
 use super::subscriber::{self, Subscriber, Words};
 use super::tracker;
 use crate::config::{Config, Endpoint, Topology};
@@ -272,6 +272,7 @@ pub(crate) fn explain(operation: &'static str, failure: Failure, span: Duration)
     match failure {
         Failure::Down(error) => error.with_operation(operation),
         Failure::Late => error::timeout(operation, span),
+        Failure::LateInPart => error::timeout(operation, span).of_part(),
         Failure::Driver(cause) => error::map(operation, &cause),
     }
 }

@@ -10,9 +10,12 @@ mod large;
 mod link;
 mod node;
 mod pace;
+mod pulse;
 mod pushes;
 mod reads;
+mod request;
 mod sentinel;
+mod silence;
 mod stream;
 mod subscriber;
 mod supervise;
@@ -23,11 +26,11 @@ mod wire;
 
 pub(crate) use handshake::{Connector, Fresh};
 pub(crate) use heard::{TrackEvent, Tracker};
-pub(crate) use lane::{Failure, Request};
 pub(crate) use link::{Link, explain};
 pub(crate) use node::Node;
 pub(crate) use pace::{Load, ROOM};
 pub(crate) use reads::Read;
+pub(crate) use request::{Failure, Request};
 #[cfg(feature = "recipe")]
 pub(crate) use subscriber::{PATTERNS, PLAIN};
 pub(crate) use subscriber::{SubEvent, Subscriber};

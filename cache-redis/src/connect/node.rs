@@ -8,10 +8,11 @@ use cache_core::{ErrorKind, Result};
 use redis::{Cmd, Pipeline, Value};
 
 use super::handshake::Connector;
-use super::lane::{Failure, Lane, Request};
+use super::lane::Lane;
 use super::large::{self, LARGE, LargeKeys};
 use super::pace::Pace;
 use super::reads::{self, Read, Reads};
+use super::request::{Failure, Request};
 use crate::error;
 
 /// A server's connections: small commands share one pipeline, large values take another, raw commands a third.
@@ -88,7 +89,7 @@ impl Node {
             commands: commands.into(),
             next: AtomicUsize::new(0),
             bulk: Lane::lazy(Arc::clone(&connector), "bulk", connector.ears()),
-            raw: Lane::lazy(Arc::clone(&connector), "raw", None),
+            raw: Lane::blocking(Arc::clone(&connector), "raw"),
             large: LargeKeys::new(),
             reads: Reads::new(),
             pace: Pace::new(),
@@ -105,7 +106,12 @@ impl Node {
         self.commands.first().map_or(0, Lane::run)
     }
 
-    #[cfg(test)]
+    /// Whether calls are sent to it, rather than failing at once.
+    pub(super) fn is_well(&self) -> bool {
+        self.is_up() && !self.connector.pulse().is_silent()
+    }
+
+    /// Whether the first connection is up.
     pub(crate) fn is_up(&self) -> bool {
         self.commands.first().is_some_and(Lane::is_up)
     }

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::lane::{Failure, Request};
 use super::large;
 use super::node::{Node, Parcel};
+use super::request::{Failure, Request};
 use crate::error;
 
 /// So many reads of a server go out by themselves; a read that finds more under way joins a request.

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::backoff;
 use super::handshake::{Fresh, Place};
 use super::heard::Ear;
-use super::lane::{Failure, Shared, State};
+use super::lane::{Shared, State};
+use super::request::Failure;
 use crate::error;
 
 /// The shortest wait between two attempts with credentials that were refused.
@@ -151,21 +152,28 @@ async fn tend(shared: &Shared, current: &mut Tended, replaced: &mut Option<Insta
     }
 }
 
-/// Asks an idle server for a sign of life; ends when the connection is broken.
+/// Asks a server for a sign of life, an idle one now and then, a silent one at once and until it gives one or is left;
+/// ends when the connection is broken.
 async fn heartbeat(shared: &Shared, mut connection: MultiplexedConnection, generation: u64) {
     let knobs = &shared.connector.config.knobs;
     let ping = redis::cmd("PING");
     loop {
-        sleep(knobs.heartbeat).await;
-        if shared.heard.swap(false, Ordering::AcqRel) {
+        tokio::select! {
+            () = sleep(knobs.heartbeat) => {}
+            () = shared.silence() => {}
+        }
+        if shared.heard.swap(false, Ordering::AcqRel) && !shared.is_silent() {
             continue;
         }
-        let began = Instant::now();
+        let (began, mark) = (Instant::now(), shared.mark());
         let answer = match timeout(knobs.timeout, connection.send_packed_command(&ping)).await {
             Ok(Ok(value)) => value.extract_error().map_err(Failure::Driver),
             Ok(Err(cause)) => Err(Failure::Driver(cause)),
             Err(_) => Err(Failure::Late),
         };
+        if matches!(answer, Err(Failure::Late)) {
+            shared.doubt(mark, generation);
+        }
         shared.learn(&answer, generation, began);
         if matches!(&answer, Err(Failure::Driver(cause)) if error::is_broken(cause)) {
             return;

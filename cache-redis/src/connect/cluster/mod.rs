@@ -19,9 +19,9 @@ use self::route::{Spot, Verdict, asking};
 pub(super) use self::route::{is_one_slot, parts};
 use self::topology::Topology;
 use super::heard::{Ears, Tracker};
-use super::lane::{Failure, Request};
 use super::node::{Node, Outcome, Parcel};
 use super::reads::Read;
+use super::request::{Failure, Request};
 use super::subscriber::{Source, Subscriber};
 use crate::config::{Config, Endpoint};
 use crate::error;
@@ -107,7 +107,7 @@ impl Cluster {
             Verdict::Final => return answer,
             Verdict::Doubt => {
                 self.topology.doubt();
-                return answer;
+                return self.part(answer, &node);
             }
             Verdict::Moved(slot, owner) => self.topology.moved(slot, &owner),
             Verdict::Ask(_) | Verdict::Later => {}
@@ -150,7 +150,7 @@ impl Cluster {
                 Verdict::Final => return outcome,
                 Verdict::Doubt => {
                     topology.doubt();
-                    return outcome;
+                    return (self.part(outcome.0, &node), outcome.1);
                 }
                 Verdict::Moved(slot, owner) => {
                     topology.moved(slot, &owner);
@@ -177,6 +177,18 @@ impl Cluster {
             }
         }
         down(error::server("CLUSTERDOWN", ""))
+    }
+
+    /// Has a failure say that it concerns a part of the cluster, if `node` is away and another server is not.
+    fn part(&self, answer: Result<Value, Failure>, node: &Node) -> Result<Value, Failure> {
+        let Err(failure @ (Failure::Down(_) | Failure::Late)) = answer else { return answer };
+        if node.is_well() || !self.primaries().iter().any(|node| node.is_well()) {
+            return Err(failure);
+        }
+        Err(match failure {
+            Failure::Down(error) => Failure::Down(error.of_part()),
+            _ => Failure::LateInPart,
+        })
     }
 }
 

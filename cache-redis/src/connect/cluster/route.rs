@@ -114,7 +114,7 @@ impl Verdict {
                 first.map_or(Self::Final, |error| Self::of_reply(error.code(), error.details(), asked))
             }
             Ok(_) => Self::Final,
-            Err(Failure::Down(_) | Failure::Late) => Self::Doubt,
+            Err(Failure::Down(_) | Failure::Late | Failure::LateInPart) => Self::Doubt,
             Err(Failure::Driver(cause)) if crate::error::is_broken(cause) => Self::Doubt,
             Err(Failure::Driver(cause)) => {
                 let errors = cause.clone().into_server_errors();

@@ -54,20 +54,21 @@ async fn calls_fail_at_once_while_a_server_stays_away() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_costs_each_call_its_deadline_and_is_left_after_some() {
+async fn a_frozen_server_costs_one_deadline_and_is_left_after_some() {
     let server = Server::spawn().unwrap();
     let redis = connected(quick(&server.url()).heartbeat(Duration::from_secs(60))).await;
     let before = client_id(&redis).await;
     server.pause().unwrap();
-    for call in 0..3 {
-        let began = Instant::now();
+    let began = Instant::now();
+    assert_eq!(redis.get("a").await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(began.elapsed() >= Duration::from_millis(95), "{:?}", began.elapsed());
+    // the server is asked for a sign of life; the third unanswered question has the connection rebuilt
+    until("left", || async {
         let error = redis.get("a").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout, "call {call}: {error:?}");
-        let took = began.elapsed();
-        assert!(took >= Duration::from_millis(95) && took < Duration::from_secs(2), "{took:?}");
-    }
-    // the third unanswered call has the connection rebuilt; no call waits for the frozen one any more
-    until("left", || async { redis.get("a").await.unwrap_err().kind() == ErrorKind::Unavailable }).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        !redis.link().is_up()
+    })
+    .await;
     server.resume().unwrap();
     until("back", || async { redis.get("a").await.is_ok() }).await;
     assert_ne!(client_id(&redis).await, before);

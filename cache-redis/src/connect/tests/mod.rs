@@ -7,6 +7,7 @@ mod lanes;
 mod lists;
 mod reads;
 mod sentinel;
+mod silence;
 mod subscriber;
 mod tls;
 
