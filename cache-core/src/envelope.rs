@@ -28,6 +28,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 mod seal;
+mod words;
 
 /// The length of the fixed header in bytes.
 pub const HEADER: usize = 48;
@@ -172,6 +173,7 @@ impl Header {
     ///
     /// # Errors
     /// Why it is none.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let head: &[u8; HEADER] = bytes.first_chunk().ok_or(Malformed::Short)?;
         if head[0] != MAGIC {
@@ -213,12 +215,14 @@ impl Header {
     }
 }
 
+#[inline]
 fn le32(head: &[u8; HEADER], at: usize) -> u32 {
     let mut bytes = [0; 4];
     bytes.copy_from_slice(&head[at..at + 4]);
     u32::from_le_bytes(bytes)
 }
 
+#[inline]
 fn le64(head: &[u8; HEADER], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&head[at..at + 8]);
@@ -333,6 +337,7 @@ impl Frame {
     }
 
     /// The header of a value without tags that stood under `key`, whole and unchanged, and where its payload begins.
+    #[inline]
     pub(crate) fn untagged(key: &str, bytes: &[u8]) -> Option<(Header, usize)> {
         let header = Header::parse(bytes).ok()?;
         if header.state != State::Value || header.flags & flag::TAGS != 0 {

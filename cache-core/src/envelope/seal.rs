@@ -1,59 +1,51 @@
 //! The seal: two checksums that find cut, flipped and misplaced frames.
 
+use super::words::Words;
 use super::{Header, Malformed, State, flag};
 
 /// The seal's length in bytes.
 pub(super) const LEN: usize = 8;
 
-/// What stands before the key: flags, codec, s0, created, load time, row, the key's length.
-const FIXED: usize = 37;
-/// As much of what comes before the payload as is checked in one piece: a key of the usual length and a few tags.
-const BLOCK: usize = 256;
-
 /// Both halves of the seal.
 pub(super) fn of(key: &str, header: &Header, tags: &[u8], payload: &[u8]) -> (u32, u32) {
-    let mut crc = crc32fast::Hasher::new();
-    // in one piece: what a small piece costs is hardly its bytes
-    let mut block = [0; BLOCK];
-    let (fixed, rest) = block.split_at_mut(FIXED);
-    fixed[0] = header.flags & !flag::WAITER;
-    fixed[1..5].copy_from_slice(&header.codec.to_le_bytes());
-    fixed[5..13].copy_from_slice(&header.s0.to_le_bytes());
-    fixed[13..21].copy_from_slice(&header.created.to_le_bytes());
-    fixed[21..25].copy_from_slice(&header.load_ms.to_le_bytes());
-    fixed[25..29].copy_from_slice(&header.row.to_le_bytes());
-    fixed[29..].copy_from_slice(&(key.len() as u64).to_le_bytes());
-    if let Some(room) = rest.get_mut(..key.len() + tags.len()) {
-        let (first, second) = room.split_at_mut(key.len());
-        first.copy_from_slice(key.as_bytes());
-        second.copy_from_slice(tags);
-        crc.update(&block[..FIXED + key.len() + tags.len()]);
-    } else {
-        crc.update(fixed);
-        crc.update(key.as_bytes());
-        crc.update(tags);
-    }
-    crc.update(payload);
-    let fixed = crc.finalize();
+    let fixed = fixed(key, header, tags, payload);
     (fixed, moving(fixed, header))
 }
 
+/// What never changes: flags, codec, s0, created, load time, row, the key's length, key, tags, payload.
+fn fixed(key: &str, header: &Header, tags: &[u8], payload: &[u8]) -> u32 {
+    // in registers: what was just written to memory piece by piece is slow to read in one piece
+    let words = Words::new()
+        .byte(header.flags & !flag::WAITER)
+        .u32(header.codec)
+        .u64(header.s0)
+        .u64(header.created)
+        .u64(u64::from(header.load_ms) | u64::from(header.row) << 32)
+        .u64(key.len() as u64);
+    let mut crc = crc32fast::Hasher::new_with_initial(words.sum());
+    crc.update(key.as_bytes());
+    if !tags.is_empty() {
+        crc.update(tags);
+    }
+    crc.update(payload);
+    crc.finalize()
+}
+
+/// What a script may rewrite, beside the first half.
 fn moving(fixed: u32, header: &Header) -> u32 {
-    let mut block = [0; 20];
-    block[..4].copy_from_slice(&fixed.to_le_bytes());
-    block[4..12].copy_from_slice(&header.stamp.to_bytes());
-    block[12..].copy_from_slice(&header.soft_exp.to_le_bytes());
-    crc32fast::hash(&block)
+    Words::new().u32(fixed).u64(header.stamp.0).u64(header.soft_exp).sum()
 }
 
 /// Whether `sealed` fits. A stale frame had its stamp and deadline rewritten, so only the first half counts there.
 pub(super) fn check(key: &str, header: &Header, tags: &[u8], payload: &[u8], sealed: &[u8]) -> Result<(), Malformed> {
-    let (fixed, moving) = of(key, header, tags, payload);
-    let negative = header.is_negative();
+    let half = |at| u32::from_le_bytes(sealed.get(at..at + 4).and_then(|it| it.try_into().ok()).unwrap_or_default());
+    let (first, second) = (half(0), half(4));
+    // of the first half as it stands there, so that neither sum waits for the other
+    let moves = || moving(first, header) == second;
     let fits = match header.state {
-        State::Value => !negative && sealed[4..] == moving.to_le_bytes(),
-        State::Negative => negative && sealed[4..] == moving.to_le_bytes(),
+        State::Value => !header.is_negative() && moves(),
+        State::Negative => header.is_negative() && moves(),
         State::Stale | State::Lease | State::Tombstone => true,
     };
-    if fits && sealed[..4] == fixed.to_le_bytes() { Ok(()) } else { Err(Malformed::Seal) }
+    if fits && first == fixed(key, header, tags, payload) { Ok(()) } else { Err(Malformed::Seal) }
 }

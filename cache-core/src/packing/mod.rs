@@ -113,6 +113,7 @@ impl Packing {
     /// The header of a value that stands under `key` as it is, without tags or packing, and where its payload begins:
     /// the rest of the bytes. `None` for everything else, which [`unpack`](Self::unpack) tells apart.
     #[must_use]
+    #[inline]
     pub fn plain(&self, key: &str, bytes: &[u8]) -> Option<(Header, usize)> {
         #[cfg(feature = "encryption")]
         if self.encryption.as_ref().is_some_and(|keys| !keys.admits_plain()) {
