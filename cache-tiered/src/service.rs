@@ -47,24 +47,12 @@ impl Tiered {
     async fn get_many_bare(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
         let engine = self.engine();
         engine.open()?;
-        let mut near = engine.names.near_prefix("");
-        let prefix = near.len();
-        let mut names = FarNames::default();
-        for (index, key) in keys.iter().enumerate() {
-            near.truncate(prefix);
-            near.push_str(key);
-            if index == 0 {
-                names = FarNames::with_capacity(keys.len(), &near);
-            }
-            names.push(engine, index, &near)?;
+        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or(0, |key| key.len()));
+        for key in keys {
+            check_key(key)?;
+            names.push_plain(engine, key)?;
         }
-        let mut values = vec![None; keys.len()];
-        for (index, read) in engine.read_names(&names, &Payloads { space: &SPACE, codec: RAW }).await {
-            if let Some(value) = values.get_mut(index) {
-                *value = read?;
-            }
-        }
-        Ok(values)
+        engine.read_names(&names, &Payloads { space: &SPACE, codec: RAW }).await.into_iter().collect()
     }
 }
 

@@ -112,15 +112,22 @@ impl Names {
 
     /// The line and the physical form of a plain key, which was [checked](check_key).
     pub(crate) fn far_of_plain(&self, key: &str) -> Result<(usize, String)> {
+        let mut far = String::with_capacity(self.longest() + "k::".len() + key.len());
+        let line = self.append_far_of_plain(key, &mut far)?;
+        Ok((line, far))
+    }
+
+    /// As [`far_of_plain`](Self::far_of_plain), appended to `out`.
+    #[inline]
+    pub(crate) fn append_far_of_plain(&self, key: &str, out: &mut String) -> Result<usize> {
         if self.longest() + "k::".len() + key.len() > MAX_KEY {
             return Err(too_long());
         }
         let line = if self.lines == 1 { 0 } else { usize::from(crc16(crc16(0, b":"), key.as_bytes())) % self.lines };
-        let mut far = String::with_capacity(self.longest() + "k::".len() + key.len());
         for part in [self.prefix(line), "k::", key] {
-            far.push_str(part);
+            out.push_str(part);
         }
-        Ok((line, far))
+        Ok(line)
     }
 
     /// The line and the logical form of a key, if it is one.

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Far};
 use crate::space::Space;
 
 /// The far names of some keys of a call, in one buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FarNames {
     text: String,
     names: Vec<Name>,
@@ -21,32 +21,37 @@ pub(crate) struct FarNames {
 
 #[derive(Debug)]
 struct Name {
-    /// The key's position in the call.
-    index: usize,
     line: usize,
     end: usize,
 }
 
 impl FarNames {
-    /// Room for `keys` keys of the length of one whose near form is `near`.
-    pub(crate) fn with_capacity(keys: usize, near: &str) -> Self {
-        Self { text: String::with_capacity(keys * (near.len() + 16)), names: Vec::with_capacity(keys) }
+    /// Room for `keys` keys, most of them no longer than `longest` bytes.
+    pub(crate) fn with_capacity(keys: usize, longest: usize) -> Self {
+        Self { text: String::with_capacity(keys * (longest + 16)), names: Vec::with_capacity(keys) }
     }
 
-    /// Adds the key at `index` of the call, whose near form is `near`.
-    pub(crate) fn push(&mut self, engine: &Engine, index: usize, near: &str) -> Result<()> {
+    /// Adds the key whose near form is `near`.
+    fn push(&mut self, engine: &Engine, near: &str) -> Result<()> {
         let line = engine.names.append_far(near, &mut self.text)?;
-        self.names.push(Name { index, line, end: self.text.len() });
+        self.names.push(Name { line, end: self.text.len() });
         Ok(())
     }
 
-    /// Position, line and name of each.
-    fn iter(&self) -> impl Iterator<Item = (usize, usize, &str)> {
+    /// Adds a plain key, which was [checked](cache_core::check_key).
+    pub(crate) fn push_plain(&mut self, engine: &Engine, key: &str) -> Result<()> {
+        let line = engine.names.append_far_of_plain(key, &mut self.text)?;
+        self.names.push(Name { line, end: self.text.len() });
+        Ok(())
+    }
+
+    /// Line and name of each.
+    fn iter(&self) -> impl ExactSizeIterator<Item = (usize, &str)> {
         let mut begin = 0;
         self.names.iter().map(move |name| {
             let text = self.text.get(begin..name.end).unwrap_or_default();
             begin = name.end;
-            (name.index, name.line, text)
+            (name.line, text)
         })
     }
 }
@@ -118,23 +123,21 @@ impl Take for Payloads<'_> {
     }
 }
 
-/// What became of a key of a call, by its position.
-type Reads<T> = Vec<(usize, Result<Option<T>>)>;
+/// What became of each key of a call, in order.
+type Reads<T> = Vec<Result<Option<T>>>;
 
 impl Engine {
     /// Reads `keys` from the far store.
     pub(super) async fn read_bare(&self, keys: &[Arc<str>], space: &Space) -> Results {
-        let mut results: Results = keys.iter().map(|_| Ok(None)).collect();
-        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or("", |key| key));
-        for (index, (key, result)) in keys.iter().zip(&mut results).enumerate() {
-            if let Err(error) = self.open().and_then(|()| names.push(self, index, key)) {
-                *result = Err(error);
-            }
+        let mut results: Results = Vec::with_capacity(keys.len());
+        let mut names = FarNames::with_capacity(keys.len(), keys.first().map_or(0, |key| key.len()));
+        for key in keys {
+            results.push(self.open().and_then(|()| names.push(self, key)).map(|()| None));
         }
-        for (index, read) in self.read_names(&names, &Entries(space)).await {
-            if let Some(result) = results.get_mut(index) {
-                *result = read;
-            }
+        let reads = self.read_names(&names, &Entries(space)).await;
+        // what has no name has its error already
+        for (result, read) in results.iter_mut().filter(|result| result.is_ok()).zip(reads) {
+            *result = read;
         }
         results
     }
@@ -142,17 +145,27 @@ impl Engine {
     /// Reads what stands under `names` in the far store, one round trip a line, without a flight for each: nothing is
     /// installed, so there is nothing to fence. What was read is told to the flights that others have under way.
     pub(crate) async fn read_names<T: Take>(&self, names: &FarNames, take: &T) -> Reads<T::Out> {
-        let Some(far) = &self.far else { return Vec::new() };
+        let Some(far) = &self.far else { return names.iter().map(|_| Ok(None)).collect() };
         if self.lines.len() == 1 {
-            let keys: Vec<(usize, &str)> = names.iter().map(|(index, _, name)| (index, name)).collect();
-            return if keys.is_empty() { Vec::new() } else { self.read_line(far, 0, &keys, take).await };
+            let names: Vec<&str> = names.iter().map(|(_, name)| name).collect();
+            return if names.is_empty() { Vec::new() } else { self.read_line(far, 0, &names, take).await };
         }
-        let mut lines: BTreeMap<usize, Vec<(usize, &str)>> = BTreeMap::new();
-        for (index, line, name) in names.iter() {
-            lines.entry(line).or_default().push((index, name));
+        let mut reads: Reads<T::Out> = names.iter().map(|_| Ok(None)).collect();
+        let mut lines: BTreeMap<usize, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
+        for (place, (line, name)) in names.iter().enumerate() {
+            let (places, names) = lines.entry(line).or_default();
+            places.push(place);
+            names.push(name);
         }
-        let reads = lines.iter().map(|(line, keys)| self.read_line(far, *line, keys, take));
-        join_all(reads).await.into_iter().flatten().collect()
+        let answers = join_all(lines.iter().map(|(line, (_, names))| self.read_line(far, *line, names, take))).await;
+        for ((places, _), answers) in lines.values().zip(answers) {
+            for (place, answer) in places.iter().zip(answers) {
+                if let Some(read) = reads.get_mut(*place) {
+                    *read = answer;
+                }
+            }
+        }
+        reads
     }
 
     /// As [`read_name`](Self::read_name), for the key whose near form is `near`.
@@ -199,25 +212,24 @@ impl Engine {
         }))
     }
 
-    async fn read_line<T: Take>(&self, far: &Far, line: usize, keys: &[(usize, &str)], take: &T) -> Reads<T::Out> {
+    async fn read_line<T: Take>(&self, far: &Far, line: usize, names: &[&str], take: &T) -> Reads<T::Out> {
         if self.footing(line).await == Footing::CutOff {
-            return keys.iter().map(|(index, _)| (*index, Err(self.unreachable()))).collect();
+            return names.iter().map(|_| Err(self.unreachable())).collect();
         }
         let sent = self.clock.now();
-        let names: Vec<&str> = keys.iter().map(|(_, name)| *name).collect();
-        let frames = match far.call(&self.clock, &self.counters, far.leases().read_many(&names)).await {
+        let frames = match far.call(&self.clock, &self.counters, far.leases().read_many(names)).await {
             Ok(frames) => frames,
-            Err(error) => return keys.iter().map(|(index, _)| (*index, Err(error.clone()))).collect(),
+            Err(error) => return names.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut told: Vec<(&str, Stamp)> = Vec::with_capacity(keys.len());
-        let (mut reads, odd) = self.take_plain(far, keys, frames, sent, take, &mut told);
+        let mut told: Vec<(&str, Stamp)> = Vec::with_capacity(names.len());
+        let (mut reads, odd) = self.take_plain(far, names, frames, sent, take, &mut told);
         for (place, frame) in odd {
-            let (Some((index, name)), Some(read)) = (keys.get(place), reads.get_mut(place)) else { continue };
+            let (Some(name), Some(read)) = (names.get(place), reads.get_mut(place)) else { continue };
             let taken = self.take_closer(line, name, frame, sent, take.space()).await;
             if let Ok(Some(entry)) = &taken {
                 told.push((name, entry.header().stamp));
             }
-            *read = (*index, taken.map(|entry| entry.map(|entry| take.entry(entry))));
+            *read = taken.map(|entry| entry.map(|entry| take.entry(entry)));
         }
         if !self.flights.is_empty() {
             let near = |(name, stamp)| Some((self.names.near_of(line, name)?, stamp));
@@ -230,37 +242,38 @@ impl Engine {
     fn take_plain<'a, T: Take>(
         &self,
         far: &Far,
-        keys: &[(usize, &'a str)],
+        names: &[&'a str],
         frames: Vec<Option<Bytes>>,
         sent: Tick,
         take: &T,
         told: &mut Vec<(&'a str, Stamp)>,
     ) -> (Reads<T::Out>, Vec<(usize, Bytes)>) {
-        let (mut reads, mut odd) = (Vec::with_capacity(keys.len()), Vec::new());
+        let (mut reads, mut odd) = (Vec::with_capacity(names.len()), Vec::new());
         let past = self.time.surely_past(&self.clock, sent);
         // what no floor is raised for needs no near form
         let closer = self.floors.any();
         let stands_from = self.lines[0].view.stands_from();
-        for (place, ((index, name), frame)) in keys.iter().zip(frames).enumerate() {
+        for (place, (name, frame)) in names.iter().zip(frames).enumerate() {
             let mut read = None;
             if let Some(mut frame) = frame {
-                let plain = far
-                    .packing()
-                    .plain(name, &frame)
-                    .filter(|(header, _)| !closer && header.s0 >= stands_from && header.soft_exp > past);
-                read = plain.and_then(|(header, at)| Some((take.plain(header, &mut frame, at)?, header.stamp)));
+                if let Some((header, at)) = far.packing().plain(name, &frame)
+                    && !closer
+                    && header.s0 >= stands_from
+                    && header.soft_exp > past
+                {
+                    read = take.plain(header, &mut frame, at);
+                    if read.is_some() {
+                        told.push((name, header.stamp));
+                    }
+                }
                 if read.is_none() {
                     odd.push((place, frame));
                 }
             }
-            reads.push((
-                *index,
-                Ok(read.map(|(out, stamp)| {
-                    told.push((name, stamp));
-                    out
-                })),
-            ));
+            reads.push(Ok(read));
         }
+        // a store that answers for fewer keys than it was asked for
+        reads.resize_with(names.len(), || Ok(None));
         (reads, odd)
     }
 
