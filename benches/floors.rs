@@ -1,10 +1,9 @@
 //! The figures that are promised, each beside its floor in one interleaved run: `cargo run --release --bin floors`.
 //!
-//! `floors near`, `floors batch` and `floors tasks` print the near hits, the batches and the reads of many tasks alone. `floors
-//! hits WHAT N` does nothing but N near hits, for an instruction counter: of `moka` with a fast hasher, of `default` as moka's
-//! builder makes it, of `strata` by `get`, of `load` by `get_or_load`. So do `floors many floor N`, `floors many strata N` and,
-//! with a near store that keeps nothing, `floors many sieve N` with N reads of 100 keys from a far store that is no network away;
-//! and `floors gets WHO N` with N single reads over 64 tasks, WHO being bare, redis, tiered or typed.
+//! `floors near`, `floors batch` and `floors tasks` print the near hits, the batches and the reads of many tasks alone. For an
+//! instruction counter, `floors many floor N`, `floors many strata N` and, with a near store that keeps nothing, `floors many
+//! sieve N` do nothing but N reads of 100 keys from a far store that is no network away; and `floors gets WHO N` N single reads
+//! over 64 tasks, WHO being bare, redis, tiered or typed. Near hits are counted in a program of their own, `hits`.
 
 use std::hint::black_box;
 use std::io;
@@ -23,7 +22,6 @@ const ROUNDS: usize = 31;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["hits", what, n] => hits(what, n.parse().expect("a number of hits")),
         ["gets", what, n] => {
             Readers::new().rate(what, 64, n.parse().expect("a number of reads"));
         }
@@ -42,37 +40,6 @@ fn main() {
         }
         _ => figures(),
     }
-}
-
-/// Nothing but near hits.
-fn hits(what: &str, n: u64) {
-    let keys = keys(64);
-    let next = |i: u64| keys[usize::try_from(i % 64).unwrap_or(0)].as_str();
-    let (bare, plain) = (bare_moka(1 << 24), default_moka(1 << 24));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let cache = runtime.block_on(async { products(&tiered(None).await) });
-    for (id, key) in (0..).zip(&keys) {
-        bare.insert(key.as_str().into(), Arc::new(Product::new(id)));
-        plain.insert(key.as_str().into(), Arc::new(Product::new(id)));
-        runtime.block_on(fill(&cache, id, key));
-    }
-    let keys = (0..n).map(next);
-    runtime.block_on(async {
-        match what {
-            "moka" => keys.for_each(|key| drop(black_box(bare.get(key)))),
-            "default" => keys.for_each(|key| drop(black_box(plain.get(key)))),
-            "load" => {
-                for key in keys {
-                    drop(black_box(cache.get_or_load(key, nothing).await));
-                }
-            }
-            _ => {
-                for key in keys {
-                    drop(black_box(cache.get(key).await));
-                }
-            }
-        }
-    });
 }
 
 async fn fill(cache: &Cache<Product>, id: u64, key: &str) {

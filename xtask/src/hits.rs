@@ -23,7 +23,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
         return Ok("NOT counted: valgrind is not on the path".into());
     }
     workspace
-        .cargo(&["build", "--locked", "--release", "--package", "strata-benches", "--bin", "floors"])
+        .cargo(&["build", "--locked", "--release", "--package", "strata-benches", "--bin", "hits"])
         .for_at_most(LIMIT)
         .stream()?;
     let (floor, ours) = (per_hit(workspace, "moka")?, per_hit(workspace, "strata")?);
@@ -40,9 +40,9 @@ fn per_hit(workspace: &Workspace, what: &str) -> Result<u64> {
 
 fn counted(workspace: &Workspace, what: &str, hits: u64) -> Result<u64> {
     let report = workspace.root().join("target").join(format!("callgrind.{what}"));
-    let floors = workspace.root().join("target/release/floors");
+    let counted = workspace.root().join("target/release/hits");
     let tool = ["--tool=callgrind".to_owned(), format!("--callgrind-out-file={}", report.display())];
-    let program = [floors.display().to_string(), "hits".to_owned(), what.to_owned(), hits.to_string()];
+    let program = [counted.display().to_string(), what.to_owned(), hits.to_string()];
     Run::new("valgrind", tool.iter().chain(&program)).within(workspace.root()).for_at_most(LIMIT).output()?;
     let text = std::fs::read_to_string(&report).context("valgrind left no report")?;
     let total = text.lines().find_map(|line| line.strip_prefix("summary: ").or_else(|| line.strip_prefix("totals: ")));
