@@ -27,6 +27,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+mod many;
 mod seal;
 mod words;
 
@@ -339,13 +340,18 @@ impl Frame {
     /// The header of a value without tags that stood under `key`, whole and unchanged, and where its payload begins.
     #[inline]
     pub(crate) fn untagged(key: &str, bytes: &[u8]) -> Option<(Header, usize)> {
-        let header = Header::parse(bytes).ok()?;
-        if header.state != State::Value || header.flags & flag::TAGS != 0 {
-            return None;
-        }
+        let header = Self::untagged_header(bytes)?;
         let (sealed, payload) = bytes.get(HEADER..)?.split_at_checked(seal::LEN)?;
         seal::check(key, &header, &[], payload, sealed).ok()?;
         Some((header, HEADER + seal::LEN))
+    }
+
+    /// The header of what says that it is a value without tags, with room for a seal.
+    #[inline]
+    fn untagged_header(bytes: &[u8]) -> Option<Header> {
+        let header = Header::parse(bytes).ok()?;
+        let plain = header.state == State::Value && header.flags & flag::TAGS == 0;
+        (plain && bytes.len() >= HEADER + seal::LEN).then_some(header)
     }
 
     /// The bytes that stood under `key` with a later end of freshness; `None` if they are not the value with the stamp

@@ -156,3 +156,31 @@ fn a_plain_value_is_told_from_all_else_by_one_look() {
         assert_eq!(Frame::untagged("k", &flipped), None, "bit {bit} flipped");
     }
 }
+
+#[test]
+fn many_frames_are_told_apart_as_each_alone_is() {
+    let keys: Vec<String> = (0..300).map(|n| format!("{}:{n}", "k".repeat(n % 70))).collect();
+    let frame_of = |n: usize, key: &str| {
+        let states = [State::Value, State::Value, State::Value, State::Negative, State::Stale];
+        let tags: &[u64] = if n % 11 == 3 { &[3, 5] } else { &[] };
+        let mut frame = frame(states[n % 5], tags, &b"a payload of some length"[n % 24..]);
+        frame.header.s0 = n as u64;
+        let mut bytes = frame.to_bytes(if n % 13 == 2 { "another" } else { key }).to_vec();
+        match n % 17 {
+            4 => bytes.truncate(n % 60),
+            9 => bytes[n % HEADER] ^= 1 << (n % 8),
+            // a waiter's flag is no change
+            12 => bytes[3] |= flag::WAITER,
+            15 => return None,
+            _ => {}
+        }
+        Some(Bytes::from(bytes))
+    };
+    let frames: Vec<Option<Bytes>> = keys.iter().enumerate().map(|(n, key)| frame_of(n, key)).collect();
+    let alone = |(key, frame): (&String, &Option<Bytes>)| Frame::untagged(key, frame.as_ref()?);
+    let alone: Vec<Option<(Header, usize)>> = keys.iter().zip(&frames).map(alone).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert_eq!(Frame::untagged_many(&names, &frames), alone);
+    let plain = alone.iter().flatten().count();
+    assert!((100..200).contains(&plain), "{plain} of both kinds");
+}

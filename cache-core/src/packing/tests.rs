@@ -199,3 +199,18 @@ proptest! {
         prop_assert_eq!(packing.unpack("k", &parsed.to_bytes("k")), Err(Malformed::Encryption));
     }
 }
+
+#[test]
+fn many_payloads_are_plain_or_not_as_each_alone_is() {
+    let written: Vec<Bytes> = every()
+        .iter()
+        .flat_map(|packing| {
+            [&[][..], &[1]].map(|tags| packing.pack("k", &frame(State::Value, tags, text(99))).unwrap())
+        })
+        .collect();
+    let (names, frames) = (vec!["k"; written.len()], written.iter().cloned().map(Some).collect::<Vec<_>>());
+    for packing in every().into_iter().chain([Packing::default().encrypt(keys().and_plain())]) {
+        let alone: Vec<_> = written.iter().map(|bytes| packing.plain("k", bytes)).collect();
+        assert_eq!(packing.plain_many(&names, &frames), alone, "{packing:?}");
+    }
+}

@@ -253,10 +253,11 @@ impl Engine {
         // what no floor is raised for needs no near form
         let closer = self.floors.any();
         let stands_from = self.lines[0].view.stands_from();
-        for (place, (name, frame)) in names.iter().zip(frames).enumerate() {
+        let plain = far.packing().plain_many(names, &frames);
+        for (place, ((name, frame), plain)) in names.iter().zip(frames).zip(plain).enumerate() {
             let mut read = None;
             if let Some(mut frame) = frame {
-                if let Some((header, at)) = far.packing().plain(name, &frame)
+                if let Some((header, at)) = plain
                     && !closer
                     && header.s0 >= stands_from
                     && header.soft_exp > past
