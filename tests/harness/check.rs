@@ -18,6 +18,8 @@ pub(crate) struct Findings {
     /// Keys without ttl, and leases, that stand in the far store when everything is over.
     pub(crate) leftovers: Vec<String>,
     pub(crate) make: String,
+    /// Whether servers failed over though nothing was done to them: the machine stood still for longer than they wait.
+    pub(crate) disturbed: bool,
     pub(crate) takeovers: Vec<Takeover>,
     /// Reads that broke a rule and that no failover excuses.
     pub(crate) unexcused: u64,

@@ -95,6 +95,11 @@ impl Fault {
         layout != Layout::Standalone && matches!(self, Self::StopServer | Self::Failover | Self::HandOver)
     }
 
+    /// Whether it leaves each line with its primary.
+    pub(crate) fn keeps_primaries(self, layout: Layout) -> bool {
+        !self.may_fail_over(layout) && self != Self::Migrate
+    }
+
     /// How long it lasts, in general.
     pub(crate) fn longest(self, bound: Duration) -> Duration {
         match self {

@@ -81,6 +81,14 @@ impl Topology {
         }
     }
 
+    /// The primary of each line.
+    ///
+    /// # Errors
+    /// If no server says so.
+    pub(crate) fn primaries(&self, layout: Layout) -> io::Result<Vec<usize>> {
+        (0..layout.buckets()).map(|line| self.primary(line)).collect()
+    }
+
     /// Kills the server and starts it empty.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         match self {
