@@ -79,7 +79,7 @@ impl Server {
         format!("memcached://127.0.0.1:{}", self.port)
     }
 
-    /// The url with [`PATIENT`](cache_core::testkit::PATIENT) deadlines, for tests that are not about deadlines.
+    /// The url with [`PATIENT`] deadlines, for tests that are not about deadlines.
     #[must_use]
     pub fn patient_url(&self) -> String {
         format!("{}?{PATIENT}", self.url())

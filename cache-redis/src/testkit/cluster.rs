@@ -96,7 +96,7 @@ impl Cluster {
         self.0[0].url()
     }
 
-    /// As [`url`](Self::url), saying that it is a cluster's, and with [`PATIENT`](cache_core::testkit::PATIENT) deadlines.
+    /// As [`url`](Self::url), saying that it is a cluster's, and with [`PATIENT`] deadlines.
     #[must_use]
     pub fn patient_url(&self) -> String {
         format!("{}?cluster=true&{PATIENT}", self.url())

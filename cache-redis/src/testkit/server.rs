@@ -188,7 +188,7 @@ impl Server {
         format!("{scheme}://{}127.0.0.1:{}", self.login(), self.port)
     }
 
-    /// The url with [`PATIENT`](cache_core::testkit::PATIENT) deadlines, for tests that are not about deadlines.
+    /// The url with [`PATIENT`] deadlines, for tests that are not about deadlines.
     #[must_use]
     pub fn patient_url(&self) -> String {
         format!("{}?{PATIENT}", self.url())
